@@ -1,0 +1,1 @@
+//! Chaos experiments against a Whimbrel cluster.

@@ -1,0 +1,1 @@
+//! Wire types, SDK and command line of Whimbrel.

@@ -1,0 +1,11 @@
+//! Ids, clock, operations, merges and the link protocol of Whimbrel.
+//!
+//! Everything here takes values and the time as arguments: with default features off there is no
+//! socket, task, clock or source of randomness in this crate. QUIC stands behind the feature `quic`.
+
+pub mod cursor;
+pub mod error;
+pub mod id;
+pub mod limits;
+pub mod op;
+mod wire;
