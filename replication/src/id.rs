@@ -192,6 +192,9 @@ impl Position {
 }
 
 impl Stamp {
+    /// Stands for the stamp of a transaction that has not committed yet; sorts after all others.
+    pub const PENDING: Self = Self::MAX;
+
     /// From a commit version and the order within it.
     pub fn new(version: u64, order: u16) -> Self {
         let mut bytes = [0; 10];
