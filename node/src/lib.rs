@@ -1,1 +1,3 @@
 //! The regional server of Whimbrel.
+
+pub mod store;

@@ -1,0 +1,1 @@
+//! Integration tests of the node's parts, in one binary.
