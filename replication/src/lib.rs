@@ -7,5 +7,6 @@ pub mod cursor;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod link;
 pub mod op;
 mod wire;
