@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::pull::Pull;
 use super::timer::Timer;
-use super::{Alert, Batches, Effect, Engine, Frame, LinkId, LogKey, RETRY_DELAY};
+use super::{Alert, Batches, Effect, Engine, Frame, GAP_DELAY, LinkId, LogKey, RETRY_DELAY};
 use crate::cursor::ShardCursor;
 use crate::id::{RegionId, Stamp};
 use crate::limits::{
@@ -112,7 +112,8 @@ impl Engine {
         if frame.from > inbound.expected {
             peer.rejected += count;
             // Later frames of the same broken stream must not each start it anew.
-            if pull.in_order && inbound.stopped.is_none() {
+            let settled = pull.in_order || now >= pull.active_at + GAP_DELAY;
+            if settled && inbound.stopped.is_none() {
                 self.subscribe(link, key);
             }
             self.schedule(key);

@@ -51,6 +51,9 @@ pub const FETCH_DELAY: Duration = Duration::from_millis(100);
 /// A subscription that brings nothing for so long although the peer has more is made again; each
 /// time in a row it waits twice as long, up to sixteen times.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A new subscription ignores frames that do not join on to what we have for so long: they belong
+/// to the one that it replaced. More than a round trip.
+pub const GAP_DELAY: Duration = Duration::from_millis(750);
 /// A failed read of the log, or an apply that moved nothing, is tried again after so long.
 pub const RETRY_DELAY: Duration = Duration::from_millis(100);
 
