@@ -1,0 +1,99 @@
+//! Regions as clients see them, and the description of a cluster on one machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Answer of `GET /v1/regions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Regions {
+    /// Name of the region that answers.
+    #[serde(rename = "self")]
+    pub this: String,
+    /// All regions of the cluster.
+    pub regions: Vec<RegionInfo>,
+}
+
+/// A region as another region sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionInfo {
+    /// Its name.
+    pub name: String,
+    /// Its first URL, without `/v1`.
+    pub url: String,
+    /// All its URLs.
+    pub urls: Vec<String>,
+    /// How it is.
+    pub status: RegionStatus,
+}
+
+/// How a region is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RegionStatus {
+    /// Reachable and caught up.
+    Up,
+    /// Reachable, but behind.
+    Lagging,
+    /// Not reachable.
+    Down,
+    /// A status that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Answer of `GET /admin/v1/digests` on the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digests {
+    /// Over all conversations.
+    pub digest: String,
+    /// Covers what was digested.
+    pub cursor: String,
+    /// Conversation to its digest.
+    pub conversations: BTreeMap<String, String>,
+}
+
+/// `dev.json`: a cluster on one machine, as `whimbrel-node dev` describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevCluster {
+    /// Id of the cluster.
+    pub cluster: String,
+    /// In the order of `--regions`.
+    pub regions: Vec<DevRegion>,
+    /// File with the private key (PKCS#8 PEM) that signs tokens.
+    pub token_key: PathBuf,
+}
+
+/// One region of a [`DevCluster`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevRegion {
+    /// Its name.
+    pub name: String,
+    /// The serving process of its first node; it can be killed alone.
+    pub pid: u32,
+    /// Of the public API, without `/v1`.
+    pub url: String,
+    /// Of the admin listener.
+    pub admin_url: String,
+    /// Address of the links to other regions, `ip:port`.
+    pub quic: String,
+    /// Where it keeps its data.
+    pub data_dir: PathBuf,
+    /// Its log file.
+    pub log: PathBuf,
+    /// All its nodes; the first is the one above.
+    pub nodes: Vec<DevNode>,
+}
+
+/// One node of a [`DevRegion`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevNode {
+    /// The serving process.
+    pub pid: u32,
+    /// Of the public API, without `/v1`.
+    pub url: String,
+    /// Of the admin listener.
+    pub admin_url: String,
+}
