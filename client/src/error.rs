@@ -10,7 +10,7 @@ pub enum Error {
     #[error("{}", problem_line(.0))]
     Api(Box<Problem>),
     /// No answer came. The call may have been done; asking again with the same key is safe.
-    #[error("no answer from {url}; is the region up?")]
+    #[error("no answer from {url}")]
     Connection {
         /// Whom we asked.
         url: String,
