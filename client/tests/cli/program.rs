@@ -1,4 +1,5 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -309,6 +310,60 @@ async fn an_import_run_twice_adds_nothing() {
 }
 
 #[tokio::test]
+async fn the_real_export_is_imported_whole() {
+    let Some(file) = std::env::var("WHIMBREL_GITTER_TSV").ok() else {
+        println!("skipped: the_real_export_is_imported_whole (set WHIMBREL_GITTER_TSV)");
+        return;
+    };
+    let mut done = HashSet::new();
+    // Channel to the times of its new messages, in order of arrival.
+    let mut times: HashMap<String, Vec<String>> = HashMap::new();
+    let stub = stub::start(move |request| {
+        let actor = &request.headers["whimbrel-act-as"];
+        let key = &request.headers["idempotency-key"];
+        let parts: Vec<_> = request.path.split('/').collect();
+        match parts[3..] {
+            [] => Reply::Json(201, conversation(&key.replace("gitter:", ""))),
+            [_, "members", user] => {
+                assert_eq!(user, actor);
+                let since = "2026-01-02T03:04:05.678Z";
+                Reply::Json(200, json!({"user": user, "role": "member", "since": since}))
+            }
+            [channel, "messages"] => {
+                let message = message(key, "x");
+                if !done.insert((channel.to_owned(), key.clone())) {
+                    return Reply::Replayed(201, message);
+                }
+                let times = times.entry(channel.to_owned()).or_default();
+                let time = request.body["sent_at"].as_str().unwrap().to_owned();
+                assert!(
+                    times.last().is_none_or(|last| *last <= time),
+                    "{channel} {time}"
+                );
+                times.push(time);
+                Reply::Json(201, message)
+            }
+            _ => panic!("{}", request.path),
+        }
+    })
+    .await;
+    let output = run_at(&stub, &["import", "gitter", &file, "--json"]).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    println!("{}", stdout(&output));
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    for (name, value) in [
+        ("records", 59_000),
+        ("rooms", 79),
+        ("users", 3_409),
+        ("new", 58_549),
+        ("replayed", 451),
+        ("bad", 0),
+    ] {
+        assert_eq!(summary[name], value, "{name} of {summary}");
+    }
+}
+
+#[tokio::test]
 async fn an_import_stops_where_all_would_fail() {
     let stub = stub::start(|_| problem(403, "forbidden")).await;
     let file = folder("import").join("one.tsv");
@@ -350,4 +405,41 @@ async fn a_closed_pipe_is_no_error() {
     .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
+}
+
+#[tokio::test]
+async fn tail_follows_and_ctrl_c_ends_it_well() {
+    let stub = stub::start(move |request| {
+        let posted = |id: &str, token: &str| {
+            json!({"type": "message.posted", "message": message(id, "hi"), "conversation": "c1",
+                   "token": token, "cursor": "x"})
+        };
+        match request.path.as_str() {
+            "/v1/stream?since=t0" => Reply::Events(vec![posted("m1", "t1"), posted("m2", "t2")]),
+            "/v1/stream?since=t2" => Reply::Events(vec![posted("m3", "t3")]),
+            _ => problem(503, "overloaded"),
+        }
+    })
+    .await;
+    let mut command = whimbrel(&["tail", "c1", "--since", "t0"]);
+    command
+        .env("WHIMBREL_URLS", &stub.url)
+        .env("WHIMBREL_TOKEN", "t")
+        .stdout(Stdio::piped());
+    let (lines, status) = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let lines: Vec<_> = stdout.lines().take(3).map(Result::unwrap).collect();
+        let interrupt = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(interrupt.unwrap().success());
+        (lines, child.wait().unwrap())
+    })
+    .await
+    .unwrap();
+    for (line, id) in lines.iter().zip(["m1", "m2", "m3"]) {
+        assert_eq!(*line, format!("{id}  2026-01-02 03:04:05  ana: hi"));
+    }
+    assert_eq!(status.code(), Some(0));
 }
