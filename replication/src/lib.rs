@@ -3,10 +3,12 @@
 //! Everything here takes values and the time as arguments: with default features off there is no
 //! socket, task, clock or source of randomness in this crate. QUIC stands behind the feature `quic`.
 
+pub mod clock;
 pub mod crdt;
 pub mod cursor;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod link;
 pub mod op;
 mod wire;

@@ -12,10 +12,61 @@ pub const SHARDS_MAX: u16 = 64;
 pub const REGIONS_MAX: usize = 16;
 /// The text of a message that came out of a merge. A longer merge is cut at a character boundary.
 pub const MERGED_TEXT_BYTES_MAX: usize = 64 * 1024;
-/// Operations inside one Automerge change: deletes all of a merged text and writes a new one.
-pub const CHANGE_OPS_MAX: usize = 2 * MERGED_TEXT_BYTES_MAX;
-/// One Automerge change, uncompressed.
-pub const CHANGE_BYTES_MAX: usize = 48 * 1024;
+/// The text of a post or an edit.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Operations inside one Automerge change: a new text, and the deletion of twice as much. An edit
+/// that needs more starts a new text object instead of deleting character by character.
+pub const CHANGE_OPS_MAX: usize = 3 * TEXT_BYTES_MAX;
+/// One Automerge change, uncompressed: the text, at most one byte of metadata for each of its
+/// bytes, and the hashes that it is made on.
+pub const CHANGE_BYTES_MAX: usize = 56 * 1024;
+/// Concurrent heads of a message's text that one edit can name as its base.
+pub const REVISION_HEADS_MAX: usize = 1000;
+/// What a batch needs besides one change: actor, ids, deps.
+const BATCH_ENVELOPE_BYTES: usize = 8 * 1024;
 
 const _: () = assert!(BATCH_OPS_MAX < u16::MAX as usize);
-const _: () = assert!(CHANGE_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(CHANGE_BYTES_MAX + BATCH_ENVELOPE_BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(2 * TEXT_BYTES_MAX < CHANGE_BYTES_MAX);
+const _: () = assert!(TEXT_BYTES_MAX <= MERGED_TEXT_BYTES_MAX);
+
+// Links between regions.
+
+/// One frame. A longer one is refused before it is read.
+pub const FRAME_BYTES_MAX: usize = 512 * 1024;
+/// Batches in one frame, with [`BATCH_OVERHEAD_BYTES`] for each; one batch always fits.
+pub const FRAME_BATCHES_BYTES_MAX: usize = 256 * 1024;
+/// What stamp and protobuf add to a batch in a frame, at most.
+pub const BATCH_OVERHEAD_BYTES: usize = 64;
+/// Origins of one shard that a peer may name: regions that ever were, times their rebuilds.
+pub const ORIGINS_MAX: usize = 128;
+/// An origin with its stamp in a cursor on the wire, at most.
+pub const CURSOR_ENTRY_BYTES_MAX: usize = 32;
+/// A reason or a name from a peer; longer text is cut.
+pub const PEER_TEXT_BYTES_MAX: usize = 256;
+/// Logs that one link may subscribe to.
+pub const LINK_SUBSCRIPTIONS_MAX: usize = SHARDS_MAX as usize * ORIGINS_MAX;
+/// Sent but not acked, per subscription. Smaller: slower catch-up over long links. Larger: more is
+/// sent again when a link breaks.
+pub const SUBSCRIPTION_UNACKED_BYTES_MAX: usize = 1024 * 1024;
+/// Sent but not acked, over all subscriptions of a link. Beyond it each subscription that has
+/// nothing under way may still send one batch, so that what another batch waits for gets through.
+pub const LINK_UNACKED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One read of the log.
+pub const LOG_READ_BYTES_MAX: usize = 256 * 1024;
+/// Received but not applied, per log (shard and origin). Beyond it batches are dropped and asked
+/// for again.
+pub const INBOUND_LOG_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Received but not applied, over all logs. Beyond it a log may still hold one frame, so that what
+/// another batch waits for gets through.
+pub const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Batches that are handed to the store at once.
+pub const APPLY_BATCHES_MAX: usize = 64;
+/// Bytes that are handed to the store at once; one batch always goes.
+pub const APPLY_BYTES_MAX: usize = 256 * 1024;
+
+const _: () = assert!(FRAME_BATCHES_BYTES_MAX + BATCH_BYTES_MAX + 4096 < FRAME_BYTES_MAX);
+const _: () =
+    assert!(SHARDS_MAX as usize * ORIGINS_MAX * CURSOR_ENTRY_BYTES_MAX + 4096 < FRAME_BYTES_MAX);
+const _: () =
+    assert!(INBOUND_LOG_BYTES_MAX > SUBSCRIPTION_UNACKED_BYTES_MAX + FRAME_BATCHES_BYTES_MAX);

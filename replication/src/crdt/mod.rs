@@ -13,6 +13,7 @@ pub mod member;
 pub mod message;
 pub mod reaction;
 pub mod register;
+pub mod text;
 
 use crate::id::Stamp;
 

@@ -1,0 +1,309 @@
+//! Commands that make one call each.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use whimbrel_client::api::{CreateConversation, MessagePage, PostMessage, RegionStatus};
+use whimbrel_client::{Call, RetryPolicy};
+
+use crate::args::{
+    Conversations, Create, Edit, Global, History, Members, MembersWhat, React, Read, Redact, Send,
+};
+use crate::connect::{Caller, client, client_of};
+use crate::output::{Out, note};
+use crate::pages::{Pages, reading};
+use crate::show;
+
+pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()> {
+    let caller = Caller {
+        anonymous: true,
+        ..Caller::USER
+    };
+    let client = client_of(global, &caller, RetryPolicy::default()).await?;
+    let answer = client.regions().await?;
+    if out.json {
+        return Ok(out.json(&answer.value)?);
+    }
+    for region in &answer.regions {
+        let status = match region.status {
+            RegionStatus::Up => "up",
+            RegionStatus::Lagging => "lagging",
+            RegionStatus::Down => "down",
+            _ => "unknown",
+        };
+        let this = if region.name == answer.this {
+            "  (answers)"
+        } else {
+            ""
+        };
+        out.line(&format!(
+            "{:<12} {status:<8} {}{this}",
+            region.name, region.url
+        ))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn conversations(
+    global: &Global,
+    args: &Conversations,
+    out: &mut Out,
+) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let mut call = reading(global, client.conversations());
+    if let Some(limit) = args.limit {
+        call = call.limit(limit);
+    }
+    if let Some(page) = &args.page {
+        call = call.page(page);
+    }
+    let list = call.await?.value;
+    if out.json {
+        return Ok(out.json(&list)?);
+    }
+    for listed in &list.conversations {
+        let conversation = &listed.conversation;
+        let title = conversation.title.as_deref().unwrap_or("(no title)");
+        let mut line = format!(
+            "{}  {:<7}  {title}",
+            conversation.id,
+            show::kind(conversation.kind)
+        );
+        if listed.unread > 0 {
+            line.push_str(&format!("  ({} unread", listed.unread));
+            if listed.mentions > 0 {
+                line.push_str(&format!(", {} mention you", listed.mentions));
+            }
+            line.push(')');
+        }
+        if let Some(last) = &listed.last_message {
+            let text = last.text.as_deref().unwrap_or("(redacted)");
+            line.push_str(&format!("\n    {}: {}", last.sender, show::excerpt(text)));
+        }
+        out.line(&line)?;
+    }
+    if let Some(next) = &list.next {
+        note(&format!("more: whimbrel conversations --page {next}"));
+    }
+    Ok(())
+}
+
+pub(crate) async fn create(global: &Global, args: Create, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let body = CreateConversation {
+        kind: args.kind.into(),
+        title: args.title,
+        topic: args.topic,
+        members: args.members,
+    };
+    let answer = keyed(client.create(&body), args.key).await?;
+    if out.json {
+        return Ok(out.json_written(&answer)?);
+    }
+    Ok(out.line(&answer.id)?)
+}
+
+pub(crate) async fn send(global: &Global, args: Send, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let body = PostMessage {
+        text: text_of(args.text)?,
+        reply_to: args.reply_to,
+        sent_at: None,
+    };
+    let call = client.post(&args.conversation, &body).ack(args.ack);
+    let answer = keyed(call, args.key).await?;
+    if out.json {
+        return Ok(out.json_written(&answer)?);
+    }
+    Ok(out.line(&answer.message.id)?)
+}
+
+pub(crate) async fn history(global: &Global, args: &History, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    if let Some(message) = &args.message {
+        let call = client.history(&args.conversation, message);
+        let history = reading(global, call).await?.value;
+        if out.json {
+            return Ok(out.json(&history)?);
+        }
+        for version in &history.versions {
+            let at = show::time(&version.at);
+            let text = version.text.replace('\n', "\n    ");
+            out.line(&format!(
+                "{}  {at}  {}: {text}",
+                version.revision, version.author
+            ))?;
+        }
+        if history.merged {
+            out.line("The current text was merged from concurrent edits.")?;
+        }
+        return Ok(());
+    }
+    if args.all {
+        let mut pages = Pages::new(global, &client, &args.conversation);
+        let mut all: Option<MessagePage> = None;
+        while let Some(page) = pages.next().await? {
+            if !out.json {
+                show_messages(&page, out)?;
+                continue;
+            }
+            match &mut all {
+                None => all = Some(page),
+                Some(all) => {
+                    all.messages.extend(page.messages);
+                    all.next = page.next;
+                }
+            }
+        }
+        if let Some(all) = all {
+            out.json(&all)?;
+        }
+        return Ok(());
+    }
+    let mut call = reading(global, client.messages(&args.conversation));
+    if let Some(limit) = args.limit {
+        call = call.limit(limit);
+    }
+    if let Some(position) = &args.before {
+        call = call.older_than(position);
+    }
+    if let Some(position) = &args.newer {
+        call = call.newer_than(position);
+    }
+    let page = call.await?.value;
+    if out.json {
+        return Ok(out.json(&page)?);
+    }
+    show_messages(&page, out)?;
+    out.flush()?;
+    let conversation = &args.conversation;
+    if let Some(prev) = &page.prev {
+        note(&format!(
+            "older: whimbrel history {conversation} --before {prev}"
+        ));
+    }
+    if let Some(next) = &page.next {
+        note(&format!(
+            "newer: whimbrel history {conversation} --newer {next}"
+        ));
+    }
+    Ok(())
+}
+
+fn show_messages(page: &MessagePage, out: &mut Out) -> std::io::Result<()> {
+    page.messages
+        .iter()
+        .try_for_each(|message| out.line(&show::message(message)))
+}
+
+pub(crate) async fn edit(global: &Global, args: Edit, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let text = text_of(args.text)?;
+    let base = match args.base {
+        Some(base) => base,
+        None => {
+            let call = client.message(&args.conversation, &args.message);
+            reading(global, call).await?.value.revision
+        }
+    };
+    let call = client.edit(&args.conversation, &args.message, &text, &base);
+    let answer = keyed(call, args.key).await?;
+    if out.json {
+        return Ok(out.json_written(&answer)?);
+    }
+    Ok(out.line(&show::message(&answer.value))?)
+}
+
+pub(crate) async fn redact(global: &Global, args: &Redact, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    done(client.redact(&args.conversation, &args.message), out).await
+}
+
+pub(crate) async fn react(global: &Global, args: &React, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let (conversation, message, emoji) = (&args.conversation, &args.message, &args.emoji);
+    let call = if args.remove {
+        client.unreact(conversation, message, emoji)
+    } else {
+        client.react(conversation, message, emoji)
+    };
+    done(call, out).await
+}
+
+pub(crate) async fn read(global: &Global, args: Read, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let cursor = match args.cursor {
+        Some(cursor) => cursor,
+        None => {
+            let call = client.messages(&args.conversation).limit(1);
+            reading(global, call).await?.value.cursor
+        }
+    };
+    let answer = client.mark_read(&args.conversation, &cursor).await?;
+    if out.json {
+        return Ok(out.json_written(&answer)?);
+    }
+    let (unread, mentions) = (answer.unread, answer.mentions);
+    Ok(out.line(&format!("{unread} unread, {mentions} mention you"))?)
+}
+
+pub(crate) async fn members(global: &Global, args: &Members, out: &mut Out) -> anyhow::Result<()> {
+    let client = client(global).await?;
+    let conversation = &args.conversation;
+    match args.what.as_ref().unwrap_or(&MembersWhat::List) {
+        MembersWhat::List => {
+            let members = reading(global, client.members(conversation)).await?.value;
+            if out.json {
+                return Ok(out.json(&members)?);
+            }
+            for member in &members.members {
+                let (role, since) = (show::role(member.role), show::time(&member.since));
+                out.line(&format!("{role:<6}  {since}  {}", member.user))?;
+            }
+            Ok(())
+        }
+        MembersWhat::Add { user, role } => {
+            let answer = client
+                .set_member(conversation, user, (*role).into())
+                .await?;
+            if out.json {
+                return Ok(out.json_written(&answer)?);
+            }
+            let role = show::role(answer.role);
+            Ok(out.line(&format!("{} is {role} now", answer.user))?)
+        }
+        MembersWhat::Remove { user } => done(client.remove_member(conversation, user), out).await,
+        MembersWhat::Ban { user } => done(client.ban_member(conversation, user), out).await,
+    }
+}
+
+/// A call without an answer: says nothing to people, who see the exit code.
+async fn done(call: Call<()>, out: &mut Out) -> anyhow::Result<()> {
+    let answer = call.await?;
+    if out.json {
+        out.json_written(&answer)?;
+    }
+    Ok(())
+}
+
+fn keyed<T>(call: Call<T>, key: Option<String>) -> Call<T> {
+    match key {
+        Some(key) => call.key(key),
+        None => call,
+    }
+}
+
+/// The text of an argument, or of standard input, without the newline that ends it.
+fn text_of(argument: String) -> anyhow::Result<String> {
+    if argument != "-" {
+        return Ok(argument);
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("cannot read the text from standard input")?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}

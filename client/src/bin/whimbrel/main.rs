@@ -1,0 +1,130 @@
+//! The `whimbrel` program.
+
+mod args;
+mod calls;
+mod connect;
+mod output;
+mod pages;
+mod show;
+mod tail;
+mod token;
+mod transfer;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use whimbrel_client::Error;
+use whimbrel_client::api::ProblemCode;
+
+use args::{Cli, Command};
+use output::Out;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Out::new(cli.global.json);
+    let done = run(cli, &mut out).await;
+    match done.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, e.g. `head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What was printed before the error counts.
+            let _ = out.flush();
+            report(&error);
+            if error.is::<Usage>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<()> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Token(args) => token::run(global, &args, out),
+        Command::Regions => calls::regions(global, out).await,
+        Command::Conversations(args) => calls::conversations(global, &args, out).await,
+        Command::Create(args) => calls::create(global, args, out).await,
+        Command::Send(args) => calls::send(global, args, out).await,
+        Command::History(args) => calls::history(global, &args, out).await,
+        Command::Edit(args) => calls::edit(global, args, out).await,
+        Command::Redact(args) => calls::redact(global, &args, out).await,
+        Command::React(args) => calls::react(global, &args, out).await,
+        Command::Read(args) => calls::read(global, args, out).await,
+        Command::Members(args) => calls::members(global, &args, out).await,
+        Command::Tail(args) => tail::run(global, &args, out).await,
+        Command::Import { format } => match format {
+            args::Import::Gitter(args) => transfer::import_gitter(global, &args, out).await,
+        },
+        Command::Export(args) => transfer::export(global, &args, out).await,
+    }
+}
+
+/// A command line that cannot work, found after parsing.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    // Only our own output: a lost connection is inside an [`Error`].
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn report(error: &anyhow::Error) {
+    let mut line = format!("error: {error}");
+    let root = error.root_cause().to_string();
+    if !line.contains(&root) {
+        line.push_str(": ");
+        line.push_str(&root);
+    }
+    let hint = error.downcast_ref::<Error>().and_then(hint);
+    if let Some(hint) = hint {
+        line.push_str("\nhint: ");
+        line.push_str(hint);
+    }
+    output::note(&line);
+}
+
+fn hint(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Connection { .. } => {
+            Some("is the region up? Another may answer: add `--region NAME`")
+        }
+        Error::Api(problem) => match problem.code {
+            ProblemCode::Unauthenticated => Some(
+                "make a token with `whimbrel token --user NAME --dev DIR` and put it into \
+                 WHIMBREL_TOKEN, or say `--dev DIR --user NAME`",
+            ),
+            ProblemCode::NotFound => Some(
+                "check the ids with `whimbrel conversations`; what one may not see is not found",
+            ),
+            ProblemCode::NotCaughtUp => Some(
+                "this region lacks what was written elsewhere: wait, ask another `--region`, or \
+                 go on without `--after`",
+            ),
+            ProblemCode::IdempotencyMismatch => Some("use another `--key`, or none"),
+            ProblemCode::RateLimited | ProblemCode::Overloaded | ProblemCode::StoreUnavailable => {
+                Some("try again in a while, or in another `--region`")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}

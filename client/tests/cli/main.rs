@@ -1,0 +1,11 @@
+//! The real `whimbrel` program and the SDK, against a stub that speaks HTTP and WebSocket.
+
+#![allow(clippy::unwrap_used)] // Clippy knows tests by `#[test]`, not what they call.
+
+// A region that answers what a test tells it to.
+mod stub;
+
+// The program: help, usage, tokens, output, import.
+mod program;
+// The SDK: retries and the stream of events.
+mod sdk;

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::SinkExt as _;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// With its query.
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Value,
+}
+
+pub(crate) enum Reply {
+    Json(u16, Value),
+    Replayed(u16, Value),
+    /// Takes the WebSocket, sends these events and closes.
+    Events(Vec<Value>),
+    /// Closes the connection without an answer.
+    Hangup,
+}
+
+/// Method, path and idempotency key.
+type Asked = (String, String, Option<String>);
+
+pub(crate) struct Stub {
+    pub(crate) url: String,
+    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// Answers on a port of its own until the runtime ends.
+pub(crate) async fn start(answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Stub {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let answer = Arc::new(Mutex::new(answer));
+    let seen = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+            tokio::spawn(serve(socket, move |request: &Request| {
+                seen.lock().unwrap().push((
+                    request.method.clone(),
+                    request.path.clone(),
+                    request.headers.get("idempotency-key").cloned(),
+                ));
+                (answer.lock().unwrap())(request)
+            }));
+        }
+    });
+    Stub { url, asked }
+}
+
+async fn serve(socket: TcpStream, mut answer: impl FnMut(&Request) -> Reply) {
+    let mut socket = BufStream::new(socket);
+    while let Some(request) = read(&mut socket).await {
+        let (status, body, replayed) = match answer(&request) {
+            Reply::Json(status, body) => (status, body, false),
+            Reply::Replayed(status, body) => (status, body, true),
+            Reply::Hangup => return,
+            Reply::Events(events) => return send_events(socket, &request, events).await,
+        };
+        let body = if status == 204 {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let head = format!(
+            "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nwhimbrel-cursor: here\r\n\
+             whimbrel-region: stub\r\n{}\r\n",
+            body.len(),
+            if replayed {
+                "idempotency-replayed: true\r\n"
+            } else {
+                ""
+            },
+        );
+        socket.write_all((head + &body).as_bytes()).await.unwrap();
+        socket.flush().await.unwrap();
+    }
+}
+
+async fn read(socket: &mut BufStream<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    socket
+        .read_line(&mut line)
+        .await
+        .ok()
+        .filter(|&read| read > 0)?;
+    let mut words = line.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        socket.read_line(&mut line).await.ok()?;
+        let Some((name, value)) = line.trim().split_once(": ") else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let length = headers
+        .get("content-length")
+        .map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await.ok()?;
+    Some(Request {
+        method,
+        path,
+        headers,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    })
+}
+
+async fn send_events(mut socket: BufStream<TcpStream>, request: &Request, events: Vec<Value>) {
+    let accept = derive_accept_key(request.headers["sec-websocket-key"].as_bytes());
+    let head = format!(
+        "HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: {accept}\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.flush().await.unwrap();
+    let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
+    for event in events {
+        socket.send(Frame::text(event.to_string())).await.unwrap();
+    }
+    let _ = socket.close(None).await;
+}
+
+pub(crate) fn message(id: &str, text: &str) -> Value {
+    serde_json::json!({
+        "id": id, "conversation": "c1", "position": format!("p-{id}"), "sender": "ana",
+        "text": text, "revision": "r0", "edited": false, "merged": false, "redacted": false,
+        "reply_to": null, "mentions": [], "reactions": {},
+        "created_at": "2026-01-02T03:04:05.678Z", "region": "stub", "acked_by": ["stub"],
+    })
+}
+
+pub(crate) fn conversation(id: &str) -> Value {
+    serde_json::json!({
+        "id": id, "kind": "channel", "title": null, "topic": null,
+        "created_at": "2026-01-02T03:04:05.678Z", "creator": "import", "role": "owner",
+        "cursor": "x",
+    })
+}
+
+pub(crate) fn problem(status: u16, code: &str) -> Reply {
+    Reply::Json(
+        status,
+        serde_json::json!({
+            "type": "t", "title": "t", "status": status, "detail": "because", "code": code,
+        }),
+    )
+}

@@ -1,0 +1,231 @@
+//! Messages: posts, edits, redactions, reactions.
+
+use prost::Message as _;
+use whimbrel_replication::crdt::message::{Edited, Message, Post, Posting};
+use whimbrel_replication::crdt::reaction::Reaction;
+use whimbrel_replication::crdt::text::Document;
+use whimbrel_replication::id::{MessageId, Place};
+use whimbrel_replication::op::Op;
+
+use super::rows::{ChangeRow, Happening, PostRow};
+use super::{ApplyError, Workspace, corrupt};
+use crate::mentions::mentions;
+use crate::store::keys::Scope;
+use crate::store::{RangeOptions, StoreError, Transaction};
+
+/// The document of a message: its original text and all edits that are stored here.
+pub async fn document(
+    tx: &Transaction,
+    scope: &Scope,
+    id: &MessageId,
+    original: &str,
+) -> Result<(Document, Vec<ChangeRow>), StoreError> {
+    let (begin, end) = scope.changes(id);
+    let mut document = Document::new(id, original);
+    let mut rows = Vec::new();
+    for (_, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
+        let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
+        rows.push(row);
+    }
+    for row in &rows {
+        document.apply(&row.change).map_err(|error| {
+            StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
+        })?;
+    }
+    Ok((document, rows))
+}
+
+fn edited_text(document: &Document, edits: usize) -> Edited {
+    Edited {
+        text: document.text(),
+        heads: document.revision().heads().to_vec(),
+        edits: u32::try_from(edits).unwrap_or(u32::MAX),
+    }
+}
+
+impl Workspace {
+    pub(super) async fn posted(
+        &mut self,
+        scope: &Scope,
+        place: Place,
+        op: &Op,
+        id: &MessageId,
+        post: Post,
+    ) -> Result<Happening, StoreError> {
+        let slot = self.message_slot(scope, id).await?;
+        let had_row = slot.now.is_some();
+        let message = slot.now.get_or_insert_default();
+        let posting = message.post(place, op.position, post);
+        // Edits that came before their post (repairs may replay in any order) take effect now.
+        if posting == Posting::New && had_row {
+            self.merge_edits(scope, id).await?;
+        }
+        Ok(Happening::Posted(*id))
+    }
+
+    pub(super) async fn edited(
+        &mut self,
+        scope: &Scope,
+        op: &Op,
+        id: &MessageId,
+        change: &[u8],
+    ) -> Result<Happening, ApplyError> {
+        let row = self.message(scope, id).await?;
+        // A redaction beats every edit, also one that arrives after it: the text must not come back.
+        if row.is_some_and(|row| row.redacted) {
+            return Ok(Happening::Edited(*id));
+        }
+        let original = row
+            .and_then(|row| row.post.as_ref())
+            .map(|post| post.text.clone());
+        let (mut document, rows) =
+            document(&self.tx, scope, id, original.as_deref().unwrap_or_default()).await?;
+        let hash = document
+            .apply(change)
+            .map_err(|error| ApplyError::Op(format!("edit of message {id}: {error}")))?;
+        let key = scope.change(id, &hash);
+        if self.tx.get(&key, false).await?.is_none() {
+            let row = ChangeRow {
+                change: change.to_vec(),
+                author: op.actor.clone(),
+                position: op.position.as_bytes().to_vec(),
+            };
+            self.tx.set(&key, &row.encode_to_vec());
+            let slot = self
+                .message_slot(scope, id)
+                .await?
+                .now
+                .get_or_insert_default();
+            if original.is_some() {
+                slot.edit(edited_text(&document, rows.len() + 1));
+            }
+        }
+        Ok(Happening::Edited(*id))
+    }
+
+    /// Derives the text from all stored edits.
+    async fn merge_edits(&mut self, scope: &Scope, id: &MessageId) -> Result<(), StoreError> {
+        let row = self.message(scope, id).await?;
+        let Some(original) = row
+            .and_then(|m| m.post.as_ref())
+            .map(|post| post.text.clone())
+        else {
+            return Ok(());
+        };
+        let (document, rows) = document(&self.tx, scope, id, &original).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let edited = edited_text(&document, rows.len());
+        let slot = self.message_slot(scope, id).await?;
+        slot.now.get_or_insert_default().edit(edited);
+        Ok(())
+    }
+
+    pub(super) async fn redacted(
+        &mut self,
+        scope: &Scope,
+        id: &MessageId,
+    ) -> Result<Happening, StoreError> {
+        self.message_slot(scope, id)
+            .await?
+            .now
+            .get_or_insert_default()
+            .redact();
+        let (begin, end) = scope.changes(id);
+        self.tx.clear_range(&begin, &end);
+        Ok(Happening::Redacted(*id))
+    }
+
+    pub(super) async fn reacted(
+        &mut self,
+        scope: &Scope,
+        op: &Op,
+        id: &MessageId,
+        emoji: &str,
+        present: bool,
+    ) -> Result<Happening, StoreError> {
+        let key = scope.reaction(id, emoji, &op.actor);
+        let stored = self.tx.get(&key, false).await?;
+        let mut row = stored
+            .map(|bytes| Reaction::decode(&bytes))
+            .transpose()
+            .map_err(corrupt)?;
+        let before = row.as_ref().is_some_and(|r| r.present);
+        Reaction::merge(
+            &mut row,
+            Reaction {
+                present,
+                position: op.position,
+            },
+        );
+        if let Some(row) = row {
+            self.tx.set(&key, &row.encode());
+            if row.present != before {
+                let slot = self.message_slot(scope, id).await?;
+                slot.now
+                    .get_or_insert_default()
+                    .count_reaction(emoji, row.present);
+            }
+        }
+        Ok(Happening::Reacted(*id))
+    }
+
+    /// A message stands in three places: by id, in the timeline, and by each of its places.
+    pub(super) fn write_message(
+        &self,
+        scope: &Scope,
+        id: &MessageId,
+        before: Option<&Message>,
+        now: &Message,
+    ) {
+        self.write_at(&scope.message(id), &now.encode());
+        let (was_at, is_at) = (before.and_then(Message::position), now.position());
+        if let Some(was_at) = was_at.filter(|was_at| Some(*was_at) != is_at) {
+            self.tx.clear(&scope.timeline(&was_at));
+        }
+        let (Some(is_at), Some(post)) = (is_at, &now.post) else {
+            return;
+        };
+        let mut shown = vec![];
+        shown.extend_from_slice(id.as_bytes());
+        shown.extend_from_slice(&now.encode_without_places());
+        self.tx.set(&scope.timeline(&is_at), &shown);
+
+        let by_place_is_stale = before.is_none_or(|before| {
+            before.places != now.places
+                || before.redacted != now.redacted
+                || before.text() != now.text()
+        });
+        if by_place_is_stale {
+            let mentions = mentions(now.text().unwrap_or_default());
+            for (place, position) in &now.places {
+                let row = PostRow {
+                    message: id.as_bytes().to_vec(),
+                    sender: post.sender.clone(),
+                    position: position.as_bytes().to_vec(),
+                    redacted: now.redacted,
+                    elsewhere: now.places.len() > 1,
+                    mentions: mentions.clone(),
+                };
+                let key = scope.post(place.origin, place.at);
+                let row = whimbrel_replication::crdt::Encoded {
+                    bytes: row.encode_to_vec(),
+                    pending: false,
+                };
+                self.write(&key, &row);
+            }
+        }
+    }
+}
+
+/// Reads a row of the timeline: which message, as it is shown.
+pub fn shown(bytes: &[u8]) -> Result<(MessageId, Message), StoreError> {
+    let (id, row) = bytes
+        .split_first_chunk::<{ MessageId::LEN }>()
+        .ok_or_else(|| StoreError::Fatal("a timeline row is too short".into()))?;
+    Ok((
+        MessageId::from_bytes(*id),
+        Message::decode(row).map_err(corrupt)?,
+    ))
+}

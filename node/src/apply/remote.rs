@@ -1,0 +1,107 @@
+//! Batches from other regions: exactly once and in order, by comparing the cursor and setting it in
+//! the transaction that applies them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
+use whimbrel_replication::op::Batch;
+
+use super::{ApplyError, Workspace, corrupt};
+use crate::identity::Identity;
+use crate::store::keys;
+use crate::store::{RunOptions, Store, StoreError};
+
+/// What became of some batches of another region.
+#[derive(Debug)]
+pub enum Applied {
+    /// The cursor stands at this stamp: after the batches, or elsewhere if it was not at `from`.
+    At(Stamp),
+    /// This batch cannot be applied, now or later.
+    Stopped {
+        /// Its stamp.
+        at: Stamp,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Applies the batches of `origin` that follow `from`, all or none.
+pub async fn apply(
+    store: &Store,
+    identity: &Arc<Identity>,
+    shard: ShardId,
+    origin: Origin,
+    from: Stamp,
+    batches: Vec<(Stamp, Bytes)>,
+) -> Result<Applied, StoreError> {
+    let mut decoded = Vec::with_capacity(batches.len());
+    for (stamp, bytes) in batches {
+        match Batch::decode(&bytes) {
+            Ok(batch) => decoded.push((stamp, bytes, batch)),
+            Err(error) => {
+                return Ok(Applied::Stopped {
+                    at: stamp,
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    let decoded = Arc::new(decoded);
+    let identity = identity.clone();
+    // What an op did before one of its batch turned out bad must not be committed.
+    let stopped = Arc::new(Mutex::new(None));
+    let stop = stopped.clone();
+    let committed = store
+        .run(RunOptions::default(), move |tx| {
+            let (decoded, identity, stop) = (decoded.clone(), identity.clone(), stop.clone());
+            async move {
+                let cursor = keys::applied(shard, origin);
+                let at = match tx.get(&cursor, false).await? {
+                    Some(bytes) => Stamp::try_from(&bytes[..]).map_err(corrupt)?,
+                    None => Stamp::MIN,
+                };
+                if at != from {
+                    return Ok(Applied::At(at));
+                }
+                let mut workspace = Workspace::new(tx, identity.shards);
+                let mut to = from;
+                for (arrival, (stamp, bytes, batch)) in (0..).zip(decoded.iter()) {
+                    let arrival = OpStamp::new(Stamp::PENDING, arrival);
+                    for (index, op) in (0..).zip(&batch.ops) {
+                        let place = Place {
+                            origin,
+                            at: OpStamp::new(*stamp, index),
+                        };
+                        match workspace.apply(place, op, &batch.deps, Some(arrival)).await {
+                            Ok(()) => {}
+                            Err(ApplyError::Store(error)) => return Err(error),
+                            Err(ApplyError::Op(reason)) => {
+                                *stop.lock().unwrap_or_else(PoisonError::into_inner) =
+                                    Some(Applied::Stopped { at: *stamp, reason });
+                                return Err(StoreError::RolledBack);
+                            }
+                        }
+                    }
+                    workspace.log(shard, (origin, *stamp), bytes, arrival);
+                    to = *stamp;
+                }
+                workspace.finish();
+                workspace.tx().set(&cursor, to.as_bytes());
+                Ok(Applied::At(to))
+            }
+        })
+        .await;
+    match committed {
+        Ok(committed) => Ok(committed.value),
+        Err(error) => {
+            let stopped = stopped
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            stopped
+                .filter(|_| error == StoreError::RolledBack)
+                .ok_or(error)
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Small rows that are no merges: posts and events by place, edits, answered ops, a node's last
+//! batch.
+
+use prost::Message as _;
+use whimbrel_replication::crdt::Encoded;
+use whimbrel_replication::error::DecodeError;
+use whimbrel_replication::id::{MessageId, OpStamp, Position, Stamp};
+
+/// `p/`: a post by place. Unread counts read nothing else.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PostRow {
+    /// The message.
+    #[prost(bytes = "vec", tag = "1")]
+    pub message: Vec<u8>,
+    /// Its sender: own messages are never unread.
+    #[prost(string, tag = "2")]
+    pub sender: String,
+    /// The position that it got at this place.
+    #[prost(bytes = "vec", tag = "3")]
+    pub position: Vec<u8>,
+    /// Redacted messages are never unread.
+    #[prost(bool, tag = "4")]
+    pub redacted: bool,
+    /// The message has other places too: it is read if a marker covers any of them.
+    #[prost(bool, tag = "5")]
+    pub elsewhere: bool,
+    /// Users whom the text mentions.
+    #[prost(string, repeated, tag = "6")]
+    pub mentions: Vec<String>,
+}
+
+impl PostRow {
+    /// The message's id.
+    pub fn message(&self) -> Result<MessageId, DecodeError> {
+        self.message.as_slice().try_into()
+    }
+
+    /// The position at this place.
+    pub fn position(&self) -> Result<Position, DecodeError> {
+        self.position.as_slice().try_into()
+    }
+}
+
+/// What happened at a place, as sessions are told. Ids only, never text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// The conversation was made, or its title or topic changed.
+    Conversation,
+    /// A user's standing changed.
+    Member {
+        /// Whose.
+        user: String,
+        /// Were they out before, and in after it, in this region?
+        joined: bool,
+    },
+    /// A message was posted.
+    Posted(MessageId),
+    /// Its text was edited.
+    Edited(MessageId),
+    /// It was redacted.
+    Redacted(MessageId),
+    /// A reaction was set or taken back.
+    Reacted(MessageId),
+    /// A user's read marker grew.
+    Receipt {
+        /// Whose.
+        user: String,
+    },
+}
+
+/// `f/`: a [`Happening`] and when it arrived in this region.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FeedRow {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    message: Option<Vec<u8>>,
+    #[prost(string, optional, tag = "3")]
+    user: Option<String>,
+    #[prost(bool, tag = "4")]
+    joined: bool,
+    #[prost(uint32, tag = "5")]
+    arrival_index: u32,
+    /// Last, for the sake of a pending stamp; absent where the row's own stamp is its arrival.
+    #[prost(bytes = "vec", optional, tag = "15")]
+    arrival_stamp: Option<Vec<u8>>,
+}
+
+impl FeedRow {
+    /// As stored. `arrival` is given for what another region committed.
+    pub fn encode_happening(happening: &Happening, arrival: Option<OpStamp>) -> Encoded {
+        let (kind, message, user, joined) = match happening {
+            Happening::Conversation => (1, None, None, false),
+            Happening::Member { user, joined } => (2, None, Some(user), *joined),
+            Happening::Posted(message) => (3, Some(message), None, false),
+            Happening::Edited(message) => (4, Some(message), None, false),
+            Happening::Redacted(message) => (5, Some(message), None, false),
+            Happening::Reacted(message) => (6, Some(message), None, false),
+            Happening::Receipt { user } => (7, None, Some(user), false),
+        };
+        let row = Self {
+            kind,
+            message: message.map(|id| id.as_bytes().to_vec()),
+            user: user.cloned(),
+            joined,
+            arrival_index: arrival.map_or(0, |at| at.index.into()),
+            arrival_stamp: arrival.map(|at| at.stamp.as_bytes().to_vec()),
+        };
+        let pending = arrival.is_some_and(|at| at.stamp == Stamp::PENDING);
+        Encoded {
+            bytes: row.encode_to_vec(),
+            pending,
+        }
+    }
+
+    /// Reads a stored row; `own` is the stamp in its key.
+    pub fn decode_happening(
+        bytes: &[u8],
+        own: OpStamp,
+    ) -> Result<(Happening, OpStamp), DecodeError> {
+        let row = Self::decode(bytes)?;
+        let message = || -> Result<MessageId, DecodeError> {
+            row.message
+                .as_deref()
+                .ok_or(DecodeError::Missing("message"))?
+                .try_into()
+        };
+        let user = || row.user.clone().ok_or(DecodeError::Missing("user"));
+        let happening = match row.kind {
+            1 => Happening::Conversation,
+            2 => Happening::Member {
+                user: user()?,
+                joined: row.joined,
+            },
+            3 => Happening::Posted(message()?),
+            4 => Happening::Edited(message()?),
+            5 => Happening::Redacted(message()?),
+            6 => Happening::Reacted(message()?),
+            7 => Happening::Receipt { user: user()? },
+            _ => return Err(DecodeError::Range("happening")),
+        };
+        let index = u16::try_from(row.arrival_index).map_err(|_| DecodeError::Range("arrival"))?;
+        let arrival = match &row.arrival_stamp {
+            Some(stamp) => OpStamp::new(stamp.as_slice().try_into()?, index),
+            None => OpStamp::new(own.stamp, 0),
+        };
+        Ok((happening, arrival))
+    }
+}
+
+/// `e/`: one edit.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ChangeRow {
+    /// The raw Automerge change.
+    #[prost(bytes = "vec", tag = "1")]
+    pub change: Vec<u8>,
+    /// Who made it.
+    #[prost(string, tag = "2")]
+    pub author: String,
+    /// Position of the op.
+    #[prost(bytes = "vec", tag = "3")]
+    pub position: Vec<u8>,
+}
+
+/// `k/`: an op that was done in this region.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpRow {
+    /// Hash of what was asked: another one under the same key is a mismatch.
+    #[prost(bytes = "vec", tag = "1")]
+    pub request: Vec<u8>,
+}
+
+/// `B/`: a node's last batch in a shard.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LastBatch {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Which attempt to commit it landed.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+    /// Its stamp; last, for it is pending when written.
+    #[prost(bytes = "vec", tag = "15")]
+    pub stamp: Vec<u8>,
+}
+
+/// `A/`: which batch arrived.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ArrivalRow {
+    /// Its origin.
+    #[prost(bytes = "vec", tag = "1")]
+    pub origin: Vec<u8>,
+    /// Its stamp there; absent where it is the arrival's own.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub stamp: Option<Vec<u8>>,
+}

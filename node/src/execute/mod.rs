@@ -1,0 +1,364 @@
+//! Executes one command in a transaction: checks it against the state, turns it into ops, applies
+//! them. All checks of a command come before its first op, so that a refused one leaves no trace
+//! and the rest of its batch goes on.
+
+mod conversation;
+mod message;
+
+pub use message::my_reactions;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prost::Message as _;
+use whimbrel_replication::clock::Clock;
+use whimbrel_replication::cursor::ShardCursor;
+use whimbrel_replication::id::{ConversationId, Hlc, OpStamp, Place, Position, Stamp};
+use whimbrel_replication::op::{ConversationKind, Op, OpKind, Standing};
+
+use crate::apply::rows::OpRow;
+use crate::apply::{ApplyError, Workspace, corrupt, others_held, own_tail};
+use crate::command::{Action, Answer, Command, Done, Refusal};
+use crate::config::Limits;
+use crate::identity::Identity;
+use crate::store::keys::Scope;
+use crate::store::{RangeOptions, StoreError, Transaction};
+
+/// What executing a command gave: the outer error concerns the whole transaction.
+pub type Outcome = Result<Done, Refusal>;
+
+/// What an execution needs and does not own.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Who this node is.
+    pub identity: Arc<Identity>,
+    /// The node's clock.
+    pub clock: Arc<Mutex<Clock>>,
+    /// Configured limits.
+    pub limits: Limits,
+}
+
+/// The commands of one batch, in one attempt of its transaction.
+pub struct Execution {
+    context: Context,
+    workspace: Workspace,
+    deps: ShardCursor,
+    own_tail: Option<Stamp>,
+    now_unix_ms: i64,
+    ops: Vec<Op>,
+}
+
+impl Execution {
+    /// Reads what the batch depends on.
+    pub async fn begin(
+        context: Context,
+        tx: Arc<Transaction>,
+        shard: whimbrel_replication::id::ShardId,
+        now_unix_ms: i64,
+    ) -> Result<Self, StoreError> {
+        let own = context.identity.origin;
+        let deps = others_held(&tx, shard).await?;
+        let own_tail = own_tail(&tx, shard, own).await?;
+        let workspace = Workspace::new(tx, context.identity.shards);
+        Ok(Self {
+            context,
+            workspace,
+            deps,
+            own_tail,
+            now_unix_ms,
+            ops: Vec::new(),
+        })
+    }
+
+    /// Executes one command.
+    pub async fn execute(&mut self, command: &Command) -> Result<Outcome, StoreError> {
+        let scope = self.workspace.scope(command.conversation);
+        let replayed = match self.is_replay(&scope, command).await? {
+            Ok(replayed) => replayed,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let before = self.ops.len();
+        let outcome = match &command.action {
+            Action::Create {
+                kind,
+                title,
+                topic,
+                members,
+            } => {
+                let fields = (title.clone(), topic.clone());
+                self.create(&scope, command, *kind, fields, members).await?
+            }
+            Action::Change { title, topic } => {
+                self.change(&scope, command, replayed, title, topic).await?
+            }
+            Action::SetMember { user, role } => {
+                self.set_role(&scope, command, replayed, user, *role)
+                    .await?
+            }
+            Action::RemoveMember { user, ban } => {
+                self.remove_member(&scope, command, replayed, user, *ban)
+                    .await?
+            }
+            Action::Post { .. } => self.post(&scope, command).await?,
+            Action::Edit {
+                message,
+                base,
+                text,
+            } => self.edit(&scope, command, message, base, text).await?,
+            Action::Redact { message } => self.redact(&scope, command, message).await?,
+            Action::React {
+                message,
+                emoji,
+                present,
+            } => {
+                self.react(&scope, command, replayed, message, emoji, *present)
+                    .await?
+            }
+            Action::Read { marker } => self.mark_read(&scope, command, marker).await?,
+        };
+        let wrote = self.ops.len() > before;
+        if wrote {
+            let row = OpRow {
+                request: command.request_hash().to_vec(),
+            };
+            self.workspace
+                .tx()
+                .set(&scope.op(&command.op_id()), &row.encode_to_vec());
+        }
+        Ok(outcome.map(|(answer, existed)| Done {
+            answer,
+            replayed: replayed || existed,
+            last_index: wrote.then(|| self.last_index()),
+        }))
+    }
+
+    /// The ops so far, the cursor that they depend on, and the rows to be written.
+    pub fn finish(mut self) -> (Vec<Op>, ShardCursor, Workspace) {
+        self.workspace.finish();
+        (self.ops, self.deps, self.workspace)
+    }
+
+    /// What this region holds, as the transaction sees it.
+    pub fn held(&self) -> ShardCursor {
+        let mut held = self.deps.clone();
+        if let Some(stamp) = self.own_tail {
+            held.advance(self.context.identity.origin, OpStamp::whole(stamp));
+        }
+        held
+    }
+
+    fn last_index(&self) -> u16 {
+        u16::try_from(self.ops.len() - 1).expect("a batch holds fewer ops than BATCH_OPS_MAX")
+    }
+
+    async fn is_replay(
+        &self,
+        scope: &Scope,
+        command: &Command,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
+        let Some(row) = self
+            .workspace
+            .tx()
+            .get(&scope.op(&command.op_id()), false)
+            .await?
+        else {
+            return Ok(Ok(false));
+        };
+        let row = OpRow::decode(&row[..]).map_err(|error| corrupt(error.into()))?;
+        Ok(if row.request == command.request_hash() {
+            Ok(true)
+        } else {
+            Err(Refusal::Mismatch)
+        })
+    }
+
+    /// Stamps an op, above `floor` where one is given, and applies it.
+    async fn push(
+        &mut self,
+        command: &Command,
+        floor: Option<Position>,
+        kind: OpKind,
+    ) -> Result<Position, StoreError> {
+        let identity = &self.context.identity;
+        let mut hlc = {
+            let mut clock = self
+                .context
+                .clock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            clock
+                .next(self.now_unix_ms)
+                .map_err(|e| StoreError::Unavailable(e.to_string().into()))?
+        };
+        if let Some(floor) = floor {
+            hlc = hlc.max(Hlc(floor.hlc().0 + 1));
+        }
+        let position = Position::new(hlc, identity.origin.region, identity.node);
+        let op = Op {
+            position,
+            id: command.op_id(),
+            actor: command.actor.clone(),
+            conversation: command.conversation,
+            kind,
+        };
+        let index = u16::try_from(self.ops.len()).expect("bounded by the batcher");
+        let place = Place {
+            origin: identity.origin,
+            at: OpStamp::new(Stamp::PENDING, index),
+        };
+        match self.workspace.apply(place, &op, &self.deps, None).await {
+            Ok(()) => {}
+            Err(ApplyError::Store(error)) => return Err(error),
+            Err(ApplyError::Op(reason)) => {
+                return Err(StoreError::Fatal(
+                    format!("an op of our own does not apply: {reason}").into(),
+                ));
+            }
+        }
+        self.ops.push(op);
+        Ok(position)
+    }
+
+    /// The caller's standing, and the conversation, if they may see it.
+    async fn see(
+        &mut self,
+        scope: &Scope,
+        command: &Command,
+    ) -> Result<Result<Seen, Refusal>, StoreError> {
+        let standing = self
+            .workspace
+            .member(scope, &command.actor)
+            .await?
+            .and_then(|m| m.standing());
+        // Members see it whatever it is: their row alone decides, which saves a read per post.
+        if standing.is_some_and(Standing::is_in) || command.is_admin {
+            if standing.is_none() && self.workspace.conversation(scope).await?.is_none() {
+                return Ok(Err(Refusal::NotFound("conversation")));
+            }
+            return Ok(Ok(Seen { standing }));
+        }
+        let row = self.workspace.conversation(scope).await?;
+        let is_channel = row
+            .and_then(|row| row.creation)
+            .is_some_and(|creation| creation.kind == ConversationKind::Channel);
+        let may_see = is_channel && standing != Some(Standing::Banned);
+        Ok(if may_see {
+            Ok(Seen { standing })
+        } else {
+            Err(Refusal::NotFound("conversation"))
+        })
+    }
+
+    /// The standing that decides what the caller may do. Where no owner is left the longest-standing
+    /// admin, else member, acts as owner.
+    async fn authority(
+        &self,
+        scope: &Scope,
+        command: &Command,
+        standing: Option<Standing>,
+    ) -> Result<Option<Standing>, StoreError> {
+        if command.is_admin {
+            return Ok(Some(Standing::Owner));
+        }
+        match standing {
+            Some(Standing::Admin | Standing::Member) => {
+                let acting = acting_owner(self.workspace.tx(), scope).await?;
+                let acts = acting.is_some_and(|user| user == command.actor);
+                Ok(if acts {
+                    Some(Standing::Owner)
+                } else {
+                    standing
+                })
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+/// What a caller who may see a conversation is to it.
+struct Seen {
+    standing: Option<Standing>,
+}
+
+impl Seen {
+    fn is_in(&self) -> bool {
+        self.standing.is_some_and(Standing::is_in)
+    }
+}
+
+/// Members who are in, with standing and since when.
+pub async fn members(
+    tx: &Transaction,
+    scope: &Scope,
+) -> Result<Vec<(String, Standing, Position)>, StoreError> {
+    let (begin, end) = scope.members();
+    let options = RangeOptions {
+        snapshot: true,
+        ..RangeOptions::default()
+    };
+    let mut members = Vec::new();
+    for (key, value) in tx.range_all(&begin, &end, options).await? {
+        let row = whimbrel_replication::crdt::member::Member::decode(&value).map_err(corrupt)?;
+        if let Some(value) = row.value().filter(|v| v.standing.is_in()) {
+            let user = scope.member_user(&key).map_err(corrupt)?;
+            members.push((user, value.standing, value.position));
+        }
+    }
+    Ok(members)
+}
+
+/// Who acts as owner where concurrent changes left none; `None` while there is an owner.
+pub fn acting_owner_of(members: &[(String, Standing, Position)]) -> Option<&str> {
+    members
+        .iter()
+        .min_by_key(|(_, standing, since)| (*standing, *since))
+        .filter(|(_, standing, _)| *standing != Standing::Owner)
+        .map(|(user, _, _)| user.as_str())
+}
+
+async fn acting_owner(tx: &Transaction, scope: &Scope) -> Result<Option<String>, StoreError> {
+    // A direct conversation has members only, and nobody acts as its owner.
+    let row = tx.get(&scope.conversation(), true).await?;
+    let row = row
+        .map(|bytes| whimbrel_replication::crdt::conversation::Conversation::decode(&bytes))
+        .transpose()
+        .map_err(corrupt)?;
+    if row
+        .and_then(|r| r.creation)
+        .is_none_or(|c| c.kind == ConversationKind::Direct)
+    {
+        return Ok(None);
+    }
+    Ok(acting_owner_of(&members(tx, scope).await?).map(str::to_owned))
+}
+
+/// The conversation's last position: the clock takes it in before it stamps an answer to it.
+async fn last_position(tx: &Transaction, scope: &Scope) -> Result<Option<Position>, StoreError> {
+    let (begin, end) = scope.timeline_between(None, None);
+    let options = RangeOptions {
+        limit: 1,
+        reverse: true,
+        snapshot: true,
+        ..RangeOptions::default()
+    };
+    let page = tx.range(&begin, &end, options).await?;
+    page.rows
+        .first()
+        .map(|(key, _)| scope.timeline_position(key))
+        .transpose()
+        .map_err(corrupt)
+}
+
+/// A conversation id, as an answer shows it.
+fn conversation_answer(
+    id: &ConversationId,
+    row: &whimbrel_replication::crdt::conversation::Conversation,
+    standing: Option<Standing>,
+    existed: bool,
+) -> Result<Answer, Refusal> {
+    crate::view::conversation(id, row, standing, String::new())
+        .map(|conversation| Answer::Conversation {
+            conversation,
+            existed,
+        })
+        .ok_or(Refusal::NotFound("conversation"))
+}

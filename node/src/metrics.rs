@@ -1,0 +1,223 @@
+//! What an operator asks at 3 a.m., for Prometheus.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// All metrics of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by route, method and status.
+    pub requests: IntCounterVec,
+    /// Seconds that requests took, by route.
+    pub request_seconds: HistogramVec,
+    /// Requests that were shed because too many were under way.
+    pub shed: IntCounter,
+    /// Requests under way.
+    pub in_flight: IntGauge,
+    /// Commands per committed batch.
+    pub batch_commands: Histogram,
+    /// Seconds from taking a batch up to its commit.
+    pub batch_seconds: Histogram,
+    /// Events rendered for sessions.
+    pub events_handed_out: IntCounter,
+    /// Open streams.
+    pub streams: IntGauge,
+    /// Streams closed because their reader was too slow.
+    pub streams_too_slow: IntCounter,
+    /// Stamps of other regions that were beyond the drift bound and left the clock alone.
+    pub stamps_beyond_drift: IntCounter,
+    /// Batches of other regions that were applied, by origin region.
+    pub applied_batches: IntCounterVec,
+    /// Batches that came again and were left out, by peer.
+    pub duplicate_batches: IntGaugeVec,
+    /// Frames and batches that were refused, by peer.
+    pub rejected: IntGaugeVec,
+    /// Logs that stopped because a batch cannot be applied.
+    pub stopped_logs: IntGauge,
+    /// Is the link that pulls from, or serves, a peer up?
+    pub link_up: IntGaugeVec,
+    /// Seconds since the oldest op that a peer lacks was committed here.
+    pub lag_seconds: prometheus::GaugeVec,
+    /// Batches that a peer lacks.
+    pub lag_batches: IntGaugeVec,
+    /// A peer's wall clock against ours, in milliseconds.
+    pub clock_offset_ms: IntGaugeVec,
+    /// Bytes of the store on disk.
+    pub store_disk_bytes: IntGauge,
+    /// Commits of the store that wrote something.
+    pub store_commits: IntGauge,
+    /// Transactions of the store that met a conflict.
+    pub store_conflicts: IntGauge,
+    /// Groups of commits that were synced to disk.
+    pub store_groups: IntGauge,
+    /// Is the node ready to serve?
+    pub ready: IntGauge,
+}
+
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    ///
+    /// Two metrics of one name: a bug that every start shows.
+    pub fn new(region: &str) -> Result<Self, prometheus::Error> {
+        let labels = [("region".to_owned(), region.to_owned())].into();
+        let registry = Registry::new_custom(Some("whimbrel".to_owned()), Some(labels))?;
+        let r = &registry;
+        Ok(Self {
+            requests: register(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "http_requests_total",
+                        "Requests by route, method and status.",
+                    ),
+                    &["route", "method", "status"],
+                ),
+            )?,
+            request_seconds: register(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new("http_request_seconds", "Seconds that requests took.")
+                        .buckets(SECONDS.to_vec()),
+                    &["route"],
+                ),
+            )?,
+            shed: counter(
+                r,
+                "http_shed_total",
+                "Requests shed: too many were under way.",
+            )?,
+            in_flight: gauge(r, "http_in_flight", "Requests under way.")?,
+            batch_commands: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("batch_commands", "Commands per committed batch.")
+                        .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]),
+                ),
+            )?,
+            batch_seconds: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("batch_commit_seconds", "Seconds to commit a batch.")
+                        .buckets(SECONDS.to_vec()),
+                ),
+            )?,
+            events_handed_out: counter(r, "events_total", "Events rendered for sessions.")?,
+            streams: gauge(r, "streams", "Open streams.")?,
+            streams_too_slow: counter(
+                r,
+                "streams_too_slow_total",
+                "Streams closed because their reader was too slow.",
+            )?,
+            stamps_beyond_drift: counter(
+                r,
+                "hlc_beyond_drift_total",
+                "Stamps of other regions beyond the drift bound; they left the clock alone.",
+            )?,
+            applied_batches: register(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "replication_applied_batches_total",
+                        "Batches applied, by origin.",
+                    ),
+                    &["origin"],
+                ),
+            )?,
+            duplicate_batches: peers(
+                r,
+                "replication_duplicate_batches",
+                "Batches that came again and were left out.",
+            )?,
+            rejected: peers(r, "replication_rejected", "Frames that were refused.")?,
+            stopped_logs: gauge(
+                r,
+                "replication_stopped_logs",
+                "Logs (shard, origin) stopped at a batch that cannot be applied.",
+            )?,
+            link_up: register(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("replication_link_up", "Is the link up?"),
+                    &["peer", "role"],
+                ),
+            )?,
+            lag_seconds: register(
+                r,
+                prometheus::GaugeVec::new(
+                    Opts::new(
+                        "replication_lag_seconds",
+                        "Age of the oldest op that the peer is not known to hold.",
+                    ),
+                    &["peer"],
+                ),
+            )?,
+            lag_batches: peers(
+                r,
+                "replication_lag_batches",
+                "Batches that the peer is not known to hold.",
+            )?,
+            clock_offset_ms: peers(
+                r,
+                "peer_clock_offset_milliseconds",
+                "The peer's wall clock minus ours.",
+            )?,
+            store_disk_bytes: gauge(r, "store_disk_bytes", "Bytes of the store on disk.")?,
+            store_commits: gauge(
+                r,
+                "store_commits",
+                "Committed transactions since the start.",
+            )?,
+            store_conflicts: gauge(r, "store_conflicts", "Conflicts since the start.")?,
+            store_groups: gauge(r, "store_groups", "Groups synced to disk since the start.")?,
+            ready: gauge(r, "ready", "Is the node ready to serve?")?,
+            registry,
+        })
+    }
+
+    /// Counts a committed batch.
+    pub fn batch_committed(&self, commands: usize, took: Duration) {
+        self.batch_commands.observe(commands as f64);
+        self.batch_seconds.observe(took.as_secs_f64());
+    }
+
+    /// In Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics cannot be rendered");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    register(r, IntCounter::new(name, help))
+}
+
+fn gauge(r: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    register(r, IntGauge::new(name, help))
+}
+
+fn peers(r: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+    register(r, IntGaugeVec::new(Opts::new(name, help), &["peer"]))
+}

@@ -1,0 +1,151 @@
+//! What a session missed in one shard: a merge of its conversations' feeds in order of arrival.
+//!
+//! The order of arrival in this region is one in which every event follows what it depends on.
+//! Only what arrived up to a fixed point is read: all of it is committed, so no row can appear
+//! behind the merge's back.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use whimbrel_replication::cursor::ShardCursor;
+use whimbrel_replication::id::{OpStamp, Origin, Place};
+
+use crate::apply::corrupt;
+use crate::apply::rows::{FeedRow, Happening};
+use crate::store::keys::{self, Scope};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError};
+use crate::tailer::Standpoint;
+
+/// Rows that one feed keeps in memory.
+const PAGE_ROWS: usize = 64;
+
+/// A conversation whose feed is read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The conversation.
+    pub scope: Scope,
+    /// What arrived before the user joined is left out.
+    pub from: Option<OpStamp>,
+    /// Their removal is the last that they are told.
+    pub until: Option<OpStamp>,
+}
+
+/// Arrival of the batch, index of the op in it.
+type Order = (OpStamp, u16);
+
+#[derive(Debug)]
+struct Feed {
+    source: Source,
+    origin: Origin,
+    after: Option<OpStamp>,
+    rows: VecDeque<(Order, OpStamp, Happening)>,
+    more: bool,
+}
+
+/// The merge; give it to `next` until it is empty.
+#[derive(Debug)]
+pub struct Resume {
+    feeds: Vec<Feed>,
+    heap: BinaryHeap<Reverse<(Order, usize)>>,
+    until: OpStamp,
+    started: bool,
+}
+
+impl Resume {
+    /// What arrived after `after` and up to where the tailer stood.
+    pub fn new(sources: &[Source], after: &ShardCursor, standpoint: &Standpoint) -> Self {
+        let feeds = sources.iter().flat_map(|source| {
+            // Only origins of which something new arrived.
+            after.lacks(&standpoint.held).map(|origin| Feed {
+                source: source.clone(),
+                origin,
+                after: after.get(&origin),
+                rows: VecDeque::new(),
+                more: true,
+            })
+        });
+        let feeds: Vec<Feed> = feeds.collect();
+        let until = standpoint
+            .arrival
+            .unwrap_or(OpStamp::whole(whimbrel_replication::id::Stamp::MIN));
+        Self {
+            feeds,
+            heap: BinaryHeap::new(),
+            until,
+            started: false,
+        }
+    }
+
+    /// The next event, or `None` at the end.
+    pub async fn next(
+        &mut self,
+        store: &Store,
+    ) -> Result<Option<(Scope, Place, Happening)>, StoreError> {
+        if !self.started {
+            for feed in 0..self.feeds.len() {
+                self.refill(store, feed).await?;
+            }
+            self.started = true;
+        }
+        let Some(Reverse((_, feed))) = self.heap.pop() else {
+            return Ok(None);
+        };
+        let (_, at, happening) = self.feeds[feed]
+            .rows
+            .pop_front()
+            .expect("a feed on the heap has a row");
+        self.refill(store, feed).await?;
+        let Feed { source, origin, .. } = &self.feeds[feed];
+        Ok(Some((
+            source.scope,
+            Place {
+                origin: *origin,
+                at,
+            },
+            happening,
+        )))
+    }
+
+    /// Puts a feed's next row on the heap, reading a page if none is at hand.
+    async fn refill(&mut self, store: &Store, index: usize) -> Result<(), StoreError> {
+        let until = self.until;
+        let feed = &mut self.feeds[index];
+        while feed.rows.is_empty() && feed.more {
+            let (begin, end) = feed.source.scope.feed_after(feed.origin, feed.after);
+            let page = store
+                .read(RunOptions::default(), move |tx| {
+                    let (begin, end) = (begin.clone(), end.clone());
+                    async move {
+                        let options = RangeOptions {
+                            limit: PAGE_ROWS,
+                            snapshot: true,
+                            ..RangeOptions::default()
+                        };
+                        tx.range(&begin, &end, options).await
+                    }
+                })
+                .await?;
+            feed.more = page.more;
+            for (key, value) in &page.rows {
+                let at = keys::stamp_of(key).map_err(corrupt)?;
+                let (happening, arrival) = FeedRow::decode_happening(value, at).map_err(corrupt)?;
+                feed.after = Some(at);
+                let last = feed
+                    .source
+                    .until
+                    .map_or(until, |removal| removal.min(until));
+                if arrival > last {
+                    feed.more = false;
+                    break;
+                }
+                if feed.source.from.is_none_or(|joined| arrival >= joined) {
+                    feed.rows.push_back(((arrival, at.index), at, happening));
+                }
+            }
+        }
+        if let Some((order, ..)) = self.feeds[index].rows.front() {
+            self.heap.push(Reverse((*order, index)));
+        }
+        Ok(())
+    }
+}

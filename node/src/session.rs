@@ -1,0 +1,473 @@
+//! One reader of the stream: resumes after a token, then follows the tailers.
+//!
+//! A session first joins the tailers, so that nothing new can pass it by; then it reads the feed of
+//! its conversations from its token up to where the tailers stood; then it takes what the tailers
+//! handed it meanwhile, and drops what its token covers already.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use whimbrel_client::api;
+use whimbrel_replication::crdt::member::Member;
+use whimbrel_replication::crdt::message::Message;
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place, ShardId};
+use whimbrel_replication::op::Standing;
+
+use crate::apply::corrupt;
+use crate::apply::rows::{FeedRow, Happening};
+use crate::event::{Event, EventKind, MessageChange, marker, render};
+use crate::execute::my_reactions;
+use crate::identity::Identity;
+use crate::resume::{Resume, Source};
+use crate::store::keys::{self, Scope};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError};
+use crate::tailer::{SessionId, Standpoint, Tailers};
+use crate::view;
+
+/// Events that may wait for a reader; one that lags further behind is closed and may resume.
+const QUEUE_EVENTS_MAX: usize = 1024;
+
+/// A user whose memberships change faster than this many tries is followed all the same.
+const JOIN_TRIES_MAX: u32 = 5;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionEnd {
+    /// The reader was too slow; it may resume from its token.
+    #[error("the reader is too slow; resume from the last token")]
+    TooSlow,
+    /// The node stops.
+    #[error("this node is shutting down")]
+    ShuttingDown,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What sessions need of the node.
+#[derive(Clone, Debug)]
+pub struct SessionContext {
+    /// The store.
+    pub store: Store,
+    /// Who this node is.
+    pub identity: Arc<Identity>,
+    /// The tailers.
+    pub tailers: Tailers,
+}
+
+/// One reader of the stream.
+pub struct Session {
+    context: SessionContext,
+    id: SessionId,
+    user: String,
+    token: Cursor,
+    live: mpsc::Receiver<Arc<Event>>,
+    too_slow: CancellationToken,
+    /// Ready to be sent.
+    ready: VecDeque<api::Event>,
+    /// What is missed since the token, per shard.
+    resumes: VecDeque<Resume>,
+}
+
+impl Session {
+    /// Opens a session after `since`, or from now.
+    pub async fn open(
+        context: SessionContext,
+        user: String,
+        since: Option<Cursor>,
+    ) -> Result<Self, SessionEnd> {
+        let mut memberships = memberships(&context.store, &user).await?;
+        let mut tries = 0;
+        let (mut session, standpoints) = loop {
+            let (events, live) = mpsc::channel(QUEUE_EVENTS_MAX);
+            let session = Self {
+                context: context.clone(),
+                id: SessionId::next(),
+                user: user.clone(),
+                token: Cursor::new(),
+                live,
+                too_slow: CancellationToken::new(),
+                ready: VecDeque::new(),
+                resumes: VecDeque::new(),
+            };
+            let followed: Vec<ConversationId> = memberships
+                .iter()
+                .filter(|(_, member)| member.standing().is_some_and(Standing::is_in))
+                .map(|(conversation, _)| *conversation)
+                .collect();
+            let tailers = &session.context.tailers;
+            let standpoints = tailers
+                .join(session.id, &user, &followed, &events, &session.too_slow)
+                .await
+                .ok_or(SessionEnd::ShuttingDown)?;
+            // Was the user added to a conversation, or removed, before the tailers knew of this
+            // session? Then its events would be in neither the feeds that we read nor the queue.
+            let again = self::memberships(&context.store, &user).await?;
+            tries += 1;
+            if again == memberships || tries == JOIN_TRIES_MAX {
+                break (session, standpoints);
+            }
+            memberships = again;
+        };
+        let now: Cursor = (0..)
+            .map(ShardId)
+            .zip(standpoints.iter().map(|at| at.held.clone()))
+            .collect();
+        session.token = since.unwrap_or_default();
+        // A shard that the token does not name is followed from now.
+        for (shard, held) in now.iter() {
+            if session.token.shard(shard).is_none() {
+                *session.token.shard_mut(shard) = held.clone();
+            }
+        }
+        session.tell_if_behind(&now);
+        let sources = session.sources(memberships).await?;
+        session.plan_resumes(&sources, standpoints);
+        Ok(session)
+    }
+
+    /// The token of what was given out so far.
+    pub fn token(&self) -> &Cursor {
+        &self.token
+    }
+
+    /// The next event that need not be waited for.
+    pub async fn next_missed(&mut self) -> Result<Option<api::Event>, SessionEnd> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(resume) = self.resumes.front_mut() else {
+                return Ok(None);
+            };
+            match resume.next(&self.context.store).await? {
+                None => {
+                    self.resumes.pop_front();
+                }
+                Some(missed) => {
+                    let (scope, place, happening) = missed;
+                    let event = self
+                        .context
+                        .store
+                        .read(RunOptions::default(), move |tx| {
+                            let happening = happening.clone();
+                            async move { render(&tx, &scope, place, happening).await }
+                        })
+                        .await?;
+                    self.take(&event).await?;
+                }
+            }
+        }
+    }
+
+    /// Waits for an event of the tailers. Safe to cancel: nothing is lost.
+    pub async fn recv(&mut self) -> Result<Arc<Event>, SessionEnd> {
+        tokio::select! {
+            biased;
+            () = self.too_slow.cancelled() => Err(SessionEnd::TooSlow),
+            event = self.live.recv() => match event {
+                Some(event) => Ok(event),
+                // The tailer drops a session that it closes as too slow.
+                None if self.too_slow.is_cancelled() => Err(SessionEnd::TooSlow),
+                None => Err(SessionEnd::ShuttingDown),
+            },
+        }
+    }
+
+    /// An event that waits already.
+    pub fn try_recv(&mut self) -> Option<Arc<Event>> {
+        self.live.try_recv().ok()
+    }
+
+    /// Makes an event personal and puts it where [`Session::next_missed`] finds it, unless the token
+    /// covers it.
+    pub async fn take(&mut self, event: &Event) -> Result<(), StoreError> {
+        let shard = event.scope.shard;
+        if let Some(place) = &event.place
+            && self
+                .token
+                .shard(shard)
+                .is_some_and(|covered| covered.covers(place))
+        {
+            return Ok(());
+        }
+        let kind = self.personal(event).await?;
+        if let Some(place) = event.place {
+            self.token.advance(shard, place.origin, place.at);
+        }
+        let Some(kind) = kind else {
+            return Ok(());
+        };
+        let seen = self.token.shard(shard).cloned().unwrap_or_default();
+        let mut cursor = Cursor::of(shard, seen);
+        if let EventKind::Receipt { user, .. } = &event.kind {
+            // A receipt's cursor is the marker itself.
+            let (scope, user) = (event.scope, user.clone());
+            let marker = self
+                .context
+                .store
+                .read(RunOptions::default(), move |tx| {
+                    let user = user.clone();
+                    async move { marker(&tx, &scope, &user).await }
+                })
+                .await?;
+            cursor = Cursor::of(shard, marker);
+        }
+        self.ready.push_back(api::Event {
+            kind,
+            conversation: Some(event.scope.conversation.to_string()),
+            token: self.token.to_string(),
+            cursor: event.place.map(|_| cursor.to_string()),
+        });
+        Ok(())
+    }
+
+    async fn personal(&self, event: &Event) -> Result<Option<api::EventKind>, StoreError> {
+        Ok(match &event.kind {
+            EventKind::Conversation => Some(api::EventKind::Conversation),
+            EventKind::Member { user, standing } => {
+                standing.map(|standing| api::EventKind::Member {
+                    user: user.clone(),
+                    role: view::membership(standing),
+                })
+            }
+            EventKind::Receipt { user, message } => Some(api::EventKind::Receipt {
+                user: user.clone(),
+                message: message.map(|id| id.to_string()),
+            }),
+            EventKind::Typing { user } if *user == self.user => None,
+            EventKind::Typing { user } => Some(api::EventKind::Typing { user: user.clone() }),
+            EventKind::Message { change, id, row } => {
+                let Some(change) = self.shown_change(event, *change, row) else {
+                    return Ok(None);
+                };
+                self.message(&event.scope, id, row).await?.map(|message| {
+                    let message = Box::new(message);
+                    match change {
+                        Shown::Posted => api::EventKind::MessagePosted { message },
+                        Shown::Moved => api::EventKind::MessageMoved { message },
+                        Shown::Edited => api::EventKind::MessageEdited { message },
+                        Shown::Redacted => api::EventKind::MessageRedacted { message },
+                        Shown::Reacted => api::EventKind::MessageReacted { message },
+                    }
+                })
+            }
+        })
+    }
+
+    /// A message that was given out from another place is not posted again; if it has moved since,
+    /// that is told.
+    fn shown_change(&self, event: &Event, change: MessageChange, row: &Message) -> Option<Shown> {
+        match change {
+            MessageChange::Edited => Some(Shown::Edited),
+            MessageChange::Redacted => Some(Shown::Redacted),
+            MessageChange::Reacted => Some(Shown::Reacted),
+            MessageChange::Posted => {
+                let covered = self.token.shard(event.scope.shard)?;
+                let others = row
+                    .places
+                    .iter()
+                    .filter(|(place, _)| Some(**place) != event.place);
+                let shown_at = others
+                    .filter(|(place, _)| covered.covers(place))
+                    .map(|(_, position)| *position)
+                    .min();
+                match shown_at {
+                    None => Some(Shown::Posted),
+                    Some(shown_at) => (row.position() != Some(shown_at)).then_some(Shown::Moved),
+                }
+            }
+        }
+    }
+
+    async fn message(
+        &self,
+        scope: &Scope,
+        id: &MessageId,
+        row: &Message,
+    ) -> Result<Option<api::Message>, StoreError> {
+        let Some(position) = row.position() else {
+            return Ok(None);
+        };
+        let mine = if row.reactions.is_empty() {
+            Vec::new()
+        } else {
+            let (scope, id, row, user) = (*scope, *id, row.clone(), self.user.clone());
+            self.context
+                .store
+                .read(RunOptions::default(), move |tx| {
+                    let (row, user) = (row.clone(), user.clone());
+                    async move { my_reactions(&tx, &scope, &id, &row, &user).await }
+                })
+                .await?
+        };
+        let identity = &self.context.identity;
+        Ok(view::message(
+            identity,
+            &scope.conversation,
+            id,
+            position,
+            row,
+            &mine,
+        ))
+    }
+
+    /// This region may lack what the token covers: the reader is told, and the stream goes on.
+    fn tell_if_behind(&mut self, now: &Cursor) {
+        let mut waiting_for = BTreeSet::new();
+        for (shard, covered) in self.token.iter() {
+            let held = now.shard(shard).cloned().unwrap_or_default();
+            let lacking = held.lacks(covered);
+            waiting_for.extend(lacking.map(|o| self.context.identity.region_name(o.region)));
+        }
+        if !waiting_for.is_empty() {
+            self.ready.push_back(api::Event {
+                kind: api::EventKind::Behind {
+                    waiting_for: waiting_for.into_iter().collect(),
+                },
+                conversation: None,
+                token: self.token.to_string(),
+                cursor: None,
+            });
+        }
+    }
+
+    /// The conversations whose feed is of interest: those of the user, and those that they were
+    /// removed from after the token.
+    async fn sources(
+        &self,
+        memberships: Vec<(ConversationId, Member)>,
+    ) -> Result<Vec<Source>, StoreError> {
+        let mut sources = Vec::new();
+        for (conversation, member) in memberships {
+            let scope = self.context.identity.scope(conversation);
+            let Some(value) = member.value().cloned() else {
+                continue;
+            };
+            let is_in = value.standing.is_in();
+            if self
+                .token
+                .shard(scope.shard)
+                .is_some_and(|covered| covered.covers(&value.dot))
+            {
+                if is_in {
+                    sources.push(Source {
+                        scope,
+                        from: None,
+                        until: None,
+                    });
+                }
+                continue;
+            }
+            let change = self
+                .context
+                .store
+                .read(RunOptions::default(), move |tx| async move {
+                    membership_change(&tx, &scope, &value.dot).await
+                })
+                .await?;
+            match change {
+                Some((arrival, true)) if is_in => {
+                    sources.push(Source {
+                        scope,
+                        from: Some(arrival),
+                        until: None,
+                    });
+                }
+                Some((arrival, _)) if !is_in => {
+                    sources.push(Source {
+                        scope,
+                        from: None,
+                        until: Some(arrival),
+                    });
+                }
+                _ if is_in => sources.push(Source {
+                    scope,
+                    from: None,
+                    until: None,
+                }),
+                _ => {}
+            }
+        }
+        Ok(sources)
+    }
+
+    fn plan_resumes(&mut self, sources: &[Source], standpoints: Vec<Standpoint>) {
+        for (shard, standpoint) in (0..).map(ShardId).zip(standpoints) {
+            let of_shard: Vec<Source> = sources
+                .iter()
+                .filter(|source| source.scope.shard == shard)
+                .cloned()
+                .collect();
+            let after = self.token.shard(shard).cloned().unwrap_or_default();
+            if !of_shard.is_empty() && !after.covers_all(&standpoint.held) {
+                self.resumes
+                    .push_back(Resume::new(&of_shard, &after, &standpoint));
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.context.tailers.leave(self.id);
+    }
+}
+
+enum Shown {
+    Posted,
+    Moved,
+    Edited,
+    Redacted,
+    Reacted,
+}
+
+/// All of a user's memberships, past ones too.
+async fn memberships(
+    store: &Store,
+    user: &str,
+) -> Result<Vec<(ConversationId, Member)>, StoreError> {
+    let (begin, end) = keys::memberships(user);
+    store
+        .read(RunOptions::default(), move |tx| {
+            let (begin, end) = (begin.clone(), end.clone());
+            async move {
+                let options = RangeOptions {
+                    snapshot: true,
+                    ..RangeOptions::default()
+                };
+                let rows = tx.range_all(&begin, &end, options).await?;
+                let member = |(key, value): (crate::store::Key, crate::store::Value)| {
+                    Ok((
+                        keys::membership_conversation(&key)?,
+                        Member::decode(&value)?,
+                    ))
+                };
+                rows.into_iter()
+                    .map(member)
+                    .collect::<Result<_, _>>()
+                    .map_err(corrupt)
+            }
+        })
+        .await
+}
+
+/// When the op at `dot` arrived, and whether the user joined by it.
+async fn membership_change(
+    tx: &crate::store::Transaction,
+    scope: &Scope,
+    dot: &Place,
+) -> Result<Option<(OpStamp, bool)>, StoreError> {
+    let key = scope.feed(dot.origin, dot.at);
+    let Some(row) = tx.get(&key.bytes, true).await? else {
+        return Ok(None);
+    };
+    let (happening, arrival) = FeedRow::decode_happening(&row, dot.at).map_err(corrupt)?;
+    Ok(Some((
+        arrival,
+        matches!(happening, Happening::Member { joined: true, .. }),
+    )))
+}

@@ -1,0 +1,305 @@
+//! The embedded engine: `fjall` on local disk, for a region of one process.
+//!
+//! A single committer thread owns all writes. It groups what waits into one journal batch with one
+//! `fdatasync`, and only then shows the group to readers, in one step together with its version. So
+//! a reader's view and its read version always match, and nothing is seen that a crash can take
+//! back.
+//!
+//! Any failed write stops the engine for good: after a failed `fsync` nobody knows what is on disk.
+//!
+//! What is left aside of fjall, each for an open or recent report of corruption: `clear()`,
+//! ingestion, FIFO compaction and the separation of keys and values.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use super::limits::{QUEUE_COUNT_MAX, QUEUE_KIB_MAX, TRANSACTION_AGE_MAX};
+use super::{Metrics, StoreError};
+use committer::{Committer, Submission};
+
+mod committer;
+mod conflicts;
+mod pending;
+mod transaction;
+mod watches;
+
+pub(super) use transaction::Transaction;
+
+/// Version of the last commit, 8 bytes big-endian. Above all keys of callers.
+const VERSION_KEY: &[u8] = b"\xff/version";
+
+/// Memory and time of an embedded store.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Cache of data blocks. Smaller: more reads from disk. Default: 16 MiB.
+    pub cache_bytes: u64,
+    /// Memory of new writes before they go to a table. Smaller: more tables to merge. Taken when
+    /// the store is made, later values are ignored. Default: 16 MiB.
+    pub memtable_bytes: u64,
+    /// Age at which a transaction is too old. Longer: more memory for the index of recent writes.
+    /// Default: [`TRANSACTION_AGE_MAX`], as in `FoundationDB`; callers must not rely on more.
+    pub window: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 16 << 20,
+            memtable_bytes: 16 << 20,
+            window: TRANSACTION_AGE_MAX,
+        }
+    }
+}
+
+/// Handle on an embedded store. The last one closes it: its drop waits for the committer to finish
+/// what it was given.
+#[derive(Clone, Debug)]
+pub struct Embedded(Arc<Handle>);
+
+/// What transactions and callers hold; the committer thread does not.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    /// Taken when dropped.
+    running: Option<(mpsc::Sender<Submission>, JoinHandle<()>)>,
+    tasks: TaskTracker,
+}
+
+/// What the committer thread shares with the handles.
+struct Shared {
+    published: RwLock<Published>,
+    keyspace: Keyspace,
+    database: Database,
+    window: Duration,
+    /// KiB of waiting transactions.
+    room: Arc<Semaphore>,
+    failure: watch::Sender<Option<Arc<str>>>,
+    metrics: Metrics,
+    disk_bytes: AtomicU64,
+    /// Last, so that it is released after the database is closed.
+    _lock: File,
+}
+
+/// A view and the version of the last commit in it: changed together.
+struct Published {
+    view: Snapshot,
+    version: u64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn publish(&self, published: Published) {
+        // Poisoned or not: it is replaced as a whole.
+        *self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = published;
+    }
+
+    /// Stops the engine.
+    fn fail(&self, error: &dyn std::fmt::Display) {
+        let reason: Arc<str> = error.to_string().into();
+        tracing::error!(%reason, "the store has stopped");
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert(reason);
+            first
+        });
+    }
+
+    /// A read that fails means damaged files or a broken disk: no reason to go on writing.
+    fn read_failed(&self, error: &fjall::Error) -> StoreError {
+        self.fail(error);
+        self.stopped()
+    }
+
+    fn stopped(&self) -> StoreError {
+        let reason = self.failure.borrow().clone();
+        StoreError::Fatal(reason.unwrap_or_else(|| "the committer has ended".into()))
+    }
+}
+
+fn unavailable(dir: &Path, what: &str, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("{what} {}: {error}", dir.display()).into())
+}
+
+impl Embedded {
+    /// Opens the store in `dir`, which is made if it is missing. Blocks while the journal is
+    /// recovered.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if another process has it open, or it cannot be read.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|e| unavailable(dir, "cannot make", e))?;
+        let lock = lock(dir)?;
+        let fail = |error| unavailable(dir, "cannot open the store in", error);
+        let data = dir.join("data");
+        let database = Database::builder(&data)
+            .cache_size(options.cache_bytes)
+            // One for flushes, one for compactions.
+            .worker_threads(2)
+            .max_cached_files(Some(256))
+            .max_journaling_size(128 << 20)
+            .open()
+            .map_err(fail)?;
+        let keyspace = database
+            .keyspace("store", || {
+                KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes)
+            })
+            .map_err(fail)?;
+        // What was recovered may have been in the page cache only. Once served it must stay.
+        database.persist(PersistMode::SyncAll).map_err(fail)?;
+        for made in [data.as_path(), dir] {
+            let synced = File::open(made).and_then(|dir| dir.sync_all());
+            synced.map_err(|e| unavailable(made, "cannot sync", e))?;
+        }
+        let disk_bytes = database.disk_space().map_err(fail)?;
+
+        let view = database.snapshot();
+        let version = match view.get(&keyspace, VERSION_KEY).map_err(fail)? {
+            None => 0,
+            Some(bytes) => u64::from_be_bytes(
+                (*bytes)
+                    .try_into()
+                    .map_err(|_| unavailable(dir, "cannot open the store in", "bad version"))?,
+            ),
+        };
+        let shared = Arc::new(Shared {
+            published: RwLock::new(Published {
+                view: view.clone(),
+                version,
+            }),
+            keyspace,
+            database,
+            window: options.window,
+            room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)),
+            failure: watch::Sender::new(None),
+            metrics: Metrics::default(),
+            disk_bytes: AtomicU64::new(disk_bytes),
+            _lock: lock,
+        });
+        let (queue, submissions) = mpsc::channel(QUEUE_COUNT_MAX);
+        let thread = spawn_committer(Committer::new(shared.clone(), view, version), submissions)
+            .map_err(|e| unavailable(dir, "cannot start the committer of", e))?;
+        let tasks = TaskTracker::new();
+        // So that its `wait` ends as soon as it is empty; it takes tasks all the same.
+        tasks.close();
+        Ok(Self(Arc::new(Handle {
+            shared,
+            running: Some((queue, thread)),
+            tasks,
+        })))
+    }
+
+    pub(super) fn begin(&self) -> Result<Transaction, StoreError> {
+        let shared = &self.0.shared;
+        if shared.failure.borrow().is_some() {
+            return Err(shared.stopped());
+        }
+        let (view, version) = {
+            let published = shared
+                .published
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            (published.view.clone(), published.version)
+        };
+        Ok(Transaction::new(self.0.clone(), view, version))
+    }
+
+    pub(super) async fn failed(&self) -> StoreError {
+        let mut failure = self.0.shared.failure.subscribe();
+        // The sender lives as long as this handle.
+        let _ = failure.wait_for(Option::is_some).await;
+        self.0.shared.stopped()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.shared.metrics
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.0.shared.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+}
+
+impl Handle {
+    fn queue(&self) -> Result<&mpsc::Sender<Submission>, StoreError> {
+        match &self.running {
+            Some((queue, _)) => Ok(queue),
+            None => Err(self.shared.stopped()),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some((queue, thread)) = self.running.take() {
+            drop(queue);
+            // So that the directory can be opened again as soon as the store is gone. A panic
+            // was reported as a failure already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One process per store. The file stays when it is unlocked: removing it would race.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let open = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"));
+    let file = open.map_err(|e| unavailable(dir, "cannot lock", e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unavailable(
+            format!("{} is in use by another process", dir.display()).into(),
+        )),
+        Err(std::fs::TryLockError::Error(e)) => Err(unavailable(dir, "cannot lock", e)),
+    }
+}
+
+fn spawn_committer(
+    committer: Committer,
+    submissions: mpsc::Receiver<Submission>,
+) -> std::io::Result<JoinHandle<()>> {
+    /// Tells of a panic, which must not leave callers with a store that looks alive.
+    struct Alarm(Arc<Shared>);
+    impl Drop for Alarm {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.fail(&"the committer panicked");
+            }
+        }
+    }
+
+    // A runtime of its own: here `fdatasync` may block.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let alarm = Alarm(committer.shared());
+    std::thread::Builder::new()
+        .name("store-committer".into())
+        .spawn(move || {
+            let _alarm = alarm;
+            runtime.block_on(committer.run(submissions));
+        })
+}

@@ -1,0 +1,424 @@
+//! The key space. All state of a conversation stands under its shard, so that a shard can be
+//! enumerated. Keys are tuples, encoded by `foundationdb-tuple` for every engine.
+
+use foundationdb_tuple::{Versionstamp, pack, unpack};
+use whimbrel_replication::error::DecodeError;
+use whimbrel_replication::id::{
+    ChangeHash, ConversationId, MessageId, NodeId, OpId, OpStamp, Origin, Position, ShardId, Stamp,
+};
+
+/// A key, possibly with a stamp in it that the store fills in at commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Where the pending stamp stands.
+    pub stamp_offset: Option<usize>,
+}
+
+/// First and last-plus-one key of a range.
+pub type Range = (Vec<u8>, Vec<u8>);
+
+/// All keys that start with `prefix`, a packed tuple.
+fn below(prefix: Vec<u8>) -> Range {
+    let mut begin = prefix.clone();
+    let mut end = prefix;
+    begin.push(0x00);
+    end.push(0xff);
+    (begin, end)
+}
+
+/// A key that ends in an op's stamp.
+fn stamped(mut prefix: Vec<u8>, at: OpStamp) -> Key {
+    let stamp = Versionstamp::complete(*at.stamp.as_bytes(), at.index);
+    prefix.extend_from_slice(&pack(&stamp));
+    // A packed versionstamp is its type code and twelve bytes.
+    let offset = prefix.len() - OpStamp::LEN;
+    Key {
+        stamp_offset: (at.stamp == Stamp::PENDING).then_some(offset),
+        bytes: prefix,
+    }
+}
+
+/// The stamp at the end of a key made by [`stamped`].
+pub fn stamp_of(key: &[u8]) -> Result<OpStamp, DecodeError> {
+    let start = key
+        .len()
+        .checked_sub(OpStamp::LEN)
+        .ok_or(DecodeError::Range("stamped key"))?;
+    OpStamp::try_from(&key[start..])
+}
+
+/// The part of `prefix`'s range that comes after a stamp.
+fn after(prefix: &[u8], at: OpStamp) -> Range {
+    let mut begin = stamped(prefix.to_vec(), at).bytes;
+    begin.push(0x00);
+    (begin, below(prefix.to_vec()).1)
+}
+
+/// `meta/...`: what this store is.
+pub fn meta(name: &str) -> Vec<u8> {
+    pack(&("meta", name))
+}
+
+/// `n/next`: the next node number, an 8-byte little-endian counter.
+pub fn next_node() -> Vec<u8> {
+    pack(&("n", "next"))
+}
+
+/// `h/node`: the highest clock value that a node has issued.
+pub fn clock(node: NodeId) -> Vec<u8> {
+    pack(&("h", node.0))
+}
+
+/// All of `h/`.
+pub fn clocks() -> Range {
+    below(pack(&("h",)))
+}
+
+/// `M/user/conversation`: the user's memberships.
+pub fn membership(user: &str, conversation: &ConversationId) -> Vec<u8> {
+    pack(&("M", user, conversation.as_bytes().as_slice()))
+}
+
+/// All of `M/user`.
+pub fn memberships(user: &str) -> Range {
+    below(pack(&("M", user)))
+}
+
+/// The conversation at the end of a key of [`memberships`].
+pub fn membership_conversation(key: &[u8]) -> Result<ConversationId, DecodeError> {
+    let (_, _, id): (String, String, Vec<u8>) =
+        unpack(key).map_err(|_| DecodeError::Range("membership key"))?;
+    id.as_slice().try_into()
+}
+
+/// `L/shard/origin/stamp`: a log batch.
+pub fn log(shard: ShardId, origin: Origin, stamp: Stamp) -> Key {
+    stamped(log_prefix(shard, origin), OpStamp::new(stamp, 0))
+}
+
+fn log_prefix(shard: ShardId, origin: Origin) -> Vec<u8> {
+    pack(&("L", shard.0, origin.to_bytes().as_slice()))
+}
+
+/// All log batches of an origin.
+pub fn log_all(shard: ShardId, origin: Origin) -> Range {
+    below(log_prefix(shard, origin))
+}
+
+/// The log batches of an origin after a stamp.
+pub fn log_after(shard: ShardId, origin: Origin, stamp: Stamp) -> Range {
+    after(&log_prefix(shard, origin), OpStamp::new(stamp, 0))
+}
+
+/// `A/shard/stamp`: arrival of a batch in this region; the index tells batches of one transaction
+/// apart.
+pub fn arrival(shard: ShardId, at: OpStamp) -> Key {
+    stamped(pack(&("A", shard.0)), at)
+}
+
+/// Arrivals after one.
+pub fn arrivals_after(shard: ShardId, at: Option<OpStamp>) -> Range {
+    let prefix = pack(&("A", shard.0));
+    match at {
+        Some(at) => after(&prefix, at),
+        None => below(prefix),
+    }
+}
+
+/// `V/shard/origin`: the last applied stamp of another origin.
+pub fn applied(shard: ShardId, origin: Origin) -> Vec<u8> {
+    pack(&("V", shard.0, origin.to_bytes().as_slice()))
+}
+
+/// All of `V/shard`.
+pub fn applied_all(shard: ShardId) -> Range {
+    below(pack(&("V", shard.0)))
+}
+
+/// The origin at the end of a key of [`applied_all`].
+pub fn applied_origin(key: &[u8]) -> Result<Origin, DecodeError> {
+    let (_, _, origin): (String, u16, Vec<u8>) =
+        unpack(key).map_err(|_| DecodeError::Range("applied key"))?;
+    Origin::try_from(origin.as_slice())
+}
+
+/// `B/shard/node`: number, attempt and stamp of the node's last batch.
+pub fn last_batch(shard: ShardId, node: NodeId) -> Vec<u8> {
+    pack(&("B", shard.0, node.0))
+}
+
+/// All conversations of a shard.
+pub fn shard(shard: ShardId) -> Range {
+    below(pack(&("d", shard.0)))
+}
+
+/// The conversation that a key of [`shard`] belongs to.
+pub fn conversation_of(key: &[u8]) -> Result<ConversationId, DecodeError> {
+    // The rest of the key differs per kind of row: only the first three elements are read.
+    let error = || DecodeError::Range("conversation key");
+    let elements: Vec<foundationdb_tuple::Element<'_>> = unpack(key).map_err(|_| error())?;
+    match elements.get(2) {
+        Some(foundationdb_tuple::Element::Bytes(id)) => ConversationId::try_from(id.as_ref()),
+        _ => Err(error()),
+    }
+}
+
+/// The keys of one conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its id.
+    pub conversation: ConversationId,
+}
+
+impl Scope {
+    /// Of a conversation in a cluster with this many shards.
+    pub fn new(conversation: ConversationId, shards: u16) -> Self {
+        Self {
+            shard: conversation.shard(shards),
+            conversation,
+        }
+    }
+
+    fn prefix(&self, kind: &str) -> Vec<u8> {
+        pack(&(
+            "d",
+            self.shard.0,
+            self.conversation.as_bytes().as_slice(),
+            kind,
+        ))
+    }
+
+    /// The first key after all of this conversation.
+    pub fn end(&self) -> Vec<u8> {
+        below(pack(&(
+            "d",
+            self.shard.0,
+            self.conversation.as_bytes().as_slice(),
+        )))
+        .1
+    }
+
+    /// `c`: the conversation.
+    pub fn conversation(&self) -> Vec<u8> {
+        self.prefix("c")
+    }
+
+    /// `m/user`: a member.
+    pub fn member(&self, user: &str) -> Vec<u8> {
+        let mut key = self.prefix("m");
+        key.extend_from_slice(&pack(&user));
+        key
+    }
+
+    /// All members.
+    pub fn members(&self) -> Range {
+        below(self.prefix("m"))
+    }
+
+    /// The user at the end of a key of [`Scope::members`].
+    pub fn member_user(&self, key: &[u8]) -> Result<String, DecodeError> {
+        let rest = key.get(self.prefix("m").len()..).unwrap_or_default();
+        unpack(rest).map_err(|_| DecodeError::Range("member key"))
+    }
+
+    /// `s/message`: a message.
+    pub fn message(&self, message: &MessageId) -> Vec<u8> {
+        let mut key = self.prefix("s");
+        key.extend_from_slice(&pack(&message.as_bytes().as_slice()));
+        key
+    }
+
+    /// `t/position`: the timeline.
+    pub fn timeline(&self, position: &Position) -> Vec<u8> {
+        let mut key = self.prefix("t");
+        key.extend_from_slice(&pack(&position.as_bytes().as_slice()));
+        key
+    }
+
+    /// The timeline, or the part of it strictly between two positions.
+    pub fn timeline_between(&self, after: Option<&Position>, before: Option<&Position>) -> Range {
+        let (mut begin, mut end) = below(self.prefix("t"));
+        if let Some(after) = after {
+            begin = self.timeline(after);
+            begin.push(0x00);
+        }
+        if let Some(before) = before {
+            end = self.timeline(before);
+        }
+        (begin, end)
+    }
+
+    /// The position at the end of a key of the timeline.
+    pub fn timeline_position(&self, key: &[u8]) -> Result<Position, DecodeError> {
+        let rest = key.get(self.prefix("t").len()..).unwrap_or_default();
+        let bytes: Vec<u8> = unpack(rest).map_err(|_| DecodeError::Range("timeline key"))?;
+        bytes.as_slice().try_into()
+    }
+
+    /// `e/message/change`: an edit.
+    pub fn change(&self, message: &MessageId, change: &ChangeHash) -> Vec<u8> {
+        let mut key = self.prefix("e");
+        key.extend_from_slice(&pack(&(
+            message.as_bytes().as_slice(),
+            change.as_bytes().as_slice(),
+        )));
+        key
+    }
+
+    /// All edits of a message.
+    pub fn changes(&self, message: &MessageId) -> Range {
+        let mut prefix = self.prefix("e");
+        prefix.extend_from_slice(&pack(&message.as_bytes().as_slice()));
+        below(prefix)
+    }
+
+    /// `x/message/emoji/user`: a reaction.
+    pub fn reaction(&self, message: &MessageId, emoji: &str, user: &str) -> Vec<u8> {
+        let mut key = self.prefix("x");
+        key.extend_from_slice(&pack(&(message.as_bytes().as_slice(), emoji, user)));
+        key
+    }
+
+    /// All reactions to a message.
+    pub fn reactions(&self, message: &MessageId) -> Range {
+        let mut prefix = self.prefix("x");
+        prefix.extend_from_slice(&pack(&message.as_bytes().as_slice()));
+        below(prefix)
+    }
+
+    /// Emoji and user at the end of a key of [`Scope::reactions`].
+    pub fn reaction_parts(&self, key: &[u8]) -> Result<(String, String), DecodeError> {
+        let rest = key.get(self.prefix("x").len()..).unwrap_or_default();
+        let (_, emoji, user): (Vec<u8>, String, String) =
+            unpack(rest).map_err(|_| DecodeError::Range("reaction key"))?;
+        Ok((emoji, user))
+    }
+
+    fn by_origin(&self, kind: &str, origin: Origin) -> Vec<u8> {
+        let mut prefix = self.prefix(kind);
+        prefix.extend_from_slice(&pack(&origin.to_bytes().as_slice()));
+        prefix
+    }
+
+    /// `p/origin/stamp`: a post by place.
+    pub fn post(&self, origin: Origin, at: OpStamp) -> Key {
+        stamped(self.by_origin("p", origin), at)
+    }
+
+    /// Posts of an origin after a place.
+    pub fn posts_after(&self, origin: Origin, at: Option<OpStamp>) -> Range {
+        let prefix = self.by_origin("p", origin);
+        match at {
+            Some(at) => after(&prefix, at),
+            None => below(prefix),
+        }
+    }
+
+    /// Posts of an origin up to a place, inclusive.
+    pub fn posts_up_to(&self, origin: Origin, at: OpStamp) -> Range {
+        let prefix = self.by_origin("p", origin);
+        let end = after(&prefix, at).0;
+        (below(prefix).0, end)
+    }
+
+    /// `f/origin/stamp`: an event by place.
+    pub fn feed(&self, origin: Origin, at: OpStamp) -> Key {
+        stamped(self.by_origin("f", origin), at)
+    }
+
+    /// Events of an origin after a place.
+    pub fn feed_after(&self, origin: Origin, at: Option<OpStamp>) -> Range {
+        let prefix = self.by_origin("f", origin);
+        match at {
+            Some(at) => after(&prefix, at),
+            None => below(prefix),
+        }
+    }
+
+    /// `r/user/origin`: a read marker.
+    pub fn marker(&self, user: &str, origin: Origin) -> Vec<u8> {
+        let mut key = self.prefix("r");
+        key.extend_from_slice(&pack(&(user, origin.to_bytes().as_slice())));
+        key
+    }
+
+    /// A user's marker, all origins.
+    pub fn marker_of(&self, user: &str) -> Range {
+        let mut prefix = self.prefix("r");
+        prefix.extend_from_slice(&pack(&user));
+        below(prefix)
+    }
+
+    /// Everybody's markers.
+    pub fn markers(&self) -> Range {
+        below(self.prefix("r"))
+    }
+
+    /// User and origin at the end of a key of [`Scope::markers`].
+    pub fn marker_parts(&self, key: &[u8]) -> Result<(String, Origin), DecodeError> {
+        let rest = key.get(self.prefix("r").len()..).unwrap_or_default();
+        let (user, origin): (String, Vec<u8>) =
+            unpack(rest).map_err(|_| DecodeError::Range("marker key"))?;
+        Ok((user, Origin::try_from(origin.as_slice())?))
+    }
+
+    /// `k/op`: a local op, to answer its replays.
+    pub fn op(&self, op: &OpId) -> Vec<u8> {
+        let mut key = self.prefix("k");
+        key.extend_from_slice(&pack(&op.as_bytes().as_slice()));
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamped_keys_sort_by_stamp_and_tell_it() {
+        let scope = Scope::new(ConversationId::direct("a", "b"), 16);
+        let origin = Origin::from([0, 1, 0, 0, 0, 9]);
+        let at = |version, index| OpStamp::new(Stamp::new(version, 0), index);
+        let keys: Vec<_> = [at(1, 0), at(1, 7), at(2, 0)]
+            .map(|at| scope.post(origin, at).bytes)
+            .into();
+        assert!(keys.is_sorted());
+        assert_eq!(stamp_of(&keys[1]), Ok(at(1, 7)));
+        let (begin, end) = scope.posts_after(origin, Some(at(1, 0)));
+        assert!(keys[0] < begin && begin <= keys[1] && keys[2] < end);
+        let (begin, end) = scope.posts_up_to(origin, at(1, 7));
+        assert!(begin <= keys[0] && keys[1] < end && end <= keys[2]);
+    }
+
+    #[test]
+    fn a_pending_key_says_where_its_stamp_goes() {
+        let key = log(ShardId(3), Origin::from([0; 6]), Stamp::PENDING);
+        let at = key.stamp_offset.expect("pending");
+        assert_eq!(key.bytes[at..at + 10], [0xff; 10]);
+        assert_eq!(
+            log(ShardId(3), Origin::from([0; 6]), Stamp::new(1, 0)).stamp_offset,
+            None
+        );
+    }
+
+    #[test]
+    fn ids_come_back_out_of_keys() {
+        let scope = Scope::new(ConversationId::from_bytes([0; 16]), 16);
+        let message = MessageId::from_bytes([0; 16]);
+        let key = scope.reaction(&message, "👍", "a\0b");
+        assert_eq!(scope.reaction_parts(&key), Ok(("👍".into(), "a\0b".into())));
+        assert_eq!(conversation_of(&key), Ok(scope.conversation));
+        let key = membership("ada", &scope.conversation);
+        assert_eq!(membership_conversation(&key), Ok(scope.conversation));
+        let origin = Origin::from([0, 1, 0, 0, 0, 9]);
+        assert_eq!(applied_origin(&applied(ShardId(300), origin)), Ok(origin));
+        assert_eq!(
+            scope.marker_parts(&scope.marker("ada", origin)),
+            Ok(("ada".into(), origin))
+        );
+    }
+}

@@ -1,0 +1,526 @@
+//! One task per shard reads what arrived, in order of arrival, and is the only one that feeds
+//! sessions. Publishing from the committing task instead could show a later batch, with a token that
+//! covers it, before an earlier one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use whimbrel_replication::cursor::{Cursor, ShardCursor};
+use whimbrel_replication::id::{ConversationId, OpStamp, Origin, Place, ShardId, Stamp};
+use whimbrel_replication::op::{Batch, OpKind};
+
+use crate::apply::rows::{ArrivalRow, Happening};
+use crate::apply::{corrupt, held};
+use crate::digest::Digests;
+use crate::event::{Event, render};
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::store::keys;
+use crate::store::{RangeOptions, RunOptions, Store, StoreError};
+
+/// Batches that are read at once.
+const PAGE_BATCHES: usize = 64;
+/// A wake-up may be lost; nothing waits longer than this.
+const POLL: Duration = Duration::from_secs(1);
+/// Requests of sessions that may wait.
+const REQUESTS_MAX: usize = 256;
+
+/// One session in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// One that no other session has.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A log that has grown.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    /// The shard.
+    pub shard: ShardId,
+    /// Whose log.
+    pub origin: Origin,
+    /// Up to here.
+    pub stamp: Stamp,
+}
+
+/// Where a tailer stands.
+#[derive(Clone, Debug, Default)]
+pub struct Standpoint {
+    /// Everything up to here was handed to sessions.
+    pub held: ShardCursor,
+    /// The last arrival.
+    pub arrival: Option<OpStamp>,
+}
+
+enum Request {
+    /// Hands the session the events of these conversations from now on, and all member events of
+    /// its user: who joins a conversation follows it.
+    Join {
+        session: SessionId,
+        user: String,
+        conversations: Vec<ConversationId>,
+        events: mpsc::Sender<Arc<Event>>,
+        too_slow: CancellationToken,
+        reply: oneshot::Sender<Standpoint>,
+    },
+    /// Hands an event that is not stored to who follows its conversation.
+    Pass(Arc<Event>),
+    Leave(SessionId),
+}
+
+struct Handle {
+    wake: Notify,
+    held: watch::Receiver<ShardCursor>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// The tailers of all shards.
+#[derive(Clone)]
+pub struct Tailers {
+    shards: Arc<[Handle]>,
+}
+
+impl std::fmt::Debug for Tailers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tailers")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a tailer tells, and whom.
+#[derive(Clone)]
+pub struct TailerContext {
+    /// The store.
+    pub store: Store,
+    /// Who this node is.
+    pub identity: Arc<Identity>,
+    /// Learns which conversations changed.
+    pub digests: Arc<Digests>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Learns which logs have grown.
+    pub appended: mpsc::Sender<Appended>,
+    /// Ends the tailers.
+    pub shutdown: CancellationToken,
+}
+
+impl Tailers {
+    /// Starts one task per shard, each from what its shard holds now.
+    pub async fn start(context: &TailerContext, tasks: &TaskTracker) -> Result<Self, StoreError> {
+        let mut handles = Vec::new();
+        let mut starts = Vec::new();
+        for shard in (0..context.identity.shards).map(ShardId) {
+            let own = context.identity.origin;
+            let at = context
+                .store
+                .read(RunOptions::default(), move |tx| async move {
+                    let (begin, end) = keys::arrivals_after(shard, None);
+                    let last = RangeOptions {
+                        limit: 1,
+                        reverse: true,
+                        snapshot: true,
+                        ..RangeOptions::default()
+                    };
+                    let page = tx.range(&begin, &end, last).await?;
+                    let arrival = page
+                        .rows
+                        .first()
+                        .map(|(key, _)| keys::stamp_of(key))
+                        .transpose();
+                    let held = held(&tx, shard, own).await?;
+                    Ok(Standpoint {
+                        held,
+                        arrival: arrival.map_err(corrupt)?,
+                    })
+                })
+                .await?;
+            let (requests, received) = mpsc::channel(REQUESTS_MAX);
+            let (publish, held) = watch::channel(at.held.clone());
+            handles.push(Handle {
+                wake: Notify::new(),
+                held,
+                requests,
+            });
+            starts.push((shard, at, publish, received));
+        }
+        let tailers = Self {
+            shards: handles.into(),
+        };
+        for (shard, at, publish, received) in starts {
+            let tailer = Tailer {
+                shard,
+                at,
+                publish,
+                context: context.clone(),
+                tailers: tailers.clone(),
+                sessions: Sessions::default(),
+            };
+            tasks.spawn(tailer.run(received));
+        }
+        Ok(tailers)
+    }
+
+    /// Something was committed to the shard.
+    pub fn wake(&self, shard: ShardId) {
+        self.shards[usize::from(shard.0)].wake.notify_one();
+    }
+
+    /// How far this region holds a shard.
+    pub fn held(&self, shard: ShardId) -> ShardCursor {
+        self.shards[usize::from(shard.0)].held.borrow().clone()
+    }
+
+    /// How far this region holds all shards.
+    pub fn held_all(&self) -> Cursor {
+        let shards = (0u16..).zip(self.shards.iter());
+        shards
+            .map(|(shard, handle)| (ShardId(shard), handle.held.borrow().clone()))
+            .collect()
+    }
+
+    /// Waits until this region holds all that `cursor` asks of the shards that it names, or gives
+    /// back what is missing. A cursor of another cluster may name shards that are not here.
+    pub async fn wait_for(&self, cursor: &Cursor, timeout: Duration) -> Result<(), Vec<Origin>> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut missing = BTreeSet::new();
+        for (shard, wanted) in cursor.iter() {
+            let Some(handle) = self.shards.get(usize::from(shard.0)) else {
+                missing.extend(wanted.iter().map(|(origin, _)| origin));
+                continue;
+            };
+            let mut held = handle.held.clone();
+            let covered = held.wait_for(|held| held.covers_all(wanted));
+            let in_time = tokio::time::timeout_at(deadline, covered).await;
+            if !matches!(in_time, Ok(Ok(_))) {
+                missing.extend(self.held(shard).lacks(wanted));
+            }
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(missing.into_iter().collect())
+        }
+    }
+
+    /// See [`Request::Join`]; answers where each tailer stood then.
+    pub(crate) async fn join(
+        &self,
+        session: SessionId,
+        user: &str,
+        conversations: &[ConversationId],
+        events: &mpsc::Sender<Arc<Event>>,
+        too_slow: &CancellationToken,
+    ) -> Option<Vec<Standpoint>> {
+        let shards = u16::try_from(self.shards.len()).expect("at most SHARDS_MAX");
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for (shard, handle) in (0..).map(ShardId).zip(self.shards.iter()) {
+            let (reply, answer) = oneshot::channel();
+            let of_shard = conversations.iter().filter(|c| c.shard(shards) == shard);
+            let request = Request::Join {
+                session,
+                user: user.to_owned(),
+                conversations: of_shard.copied().collect(),
+                events: events.clone(),
+                too_slow: too_slow.clone(),
+                reply,
+            };
+            handle.requests.send(request).await.ok()?;
+            answers.push(answer);
+        }
+        let mut standpoints = Vec::with_capacity(answers.len());
+        for answer in answers {
+            standpoints.push(answer.await.ok()?);
+        }
+        Some(standpoints)
+    }
+
+    /// Ends what [`Tailers::join`] began.
+    pub(crate) fn leave(&self, session: SessionId) {
+        for handle in self.shards.iter() {
+            // A tailer that misses this drops the session at its next event: the queue is closed.
+            let _ = handle.requests.try_send(Request::Leave(session));
+        }
+    }
+
+    /// Passes on what is not stored.
+    pub fn pass(&self, shard: ShardId, event: Event) {
+        // Shed under load: nobody misses it.
+        let request = Request::Pass(Arc::new(event));
+        let _ = self.shards[usize::from(shard.0)].requests.try_send(request);
+    }
+}
+
+struct Tailer {
+    shard: ShardId,
+    at: Standpoint,
+    publish: watch::Sender<ShardCursor>,
+    context: TailerContext,
+    tailers: Tailers,
+    sessions: Sessions,
+}
+
+impl Tailer {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let tailers = self.tailers.clone();
+        let wake = &tailers.shards[usize::from(self.shard.0)].wake;
+        let shutdown = self.context.shutdown.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                request = requests.recv() => match request {
+                    Some(request) => self.answer(request),
+                    None => return,
+                },
+                () = wake.notified() => self.catch_up().await,
+                () = tokio::time::sleep(POLL) => self.catch_up().await,
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        // A session that went away meanwhile does not read its answer.
+        match request {
+            Request::Join {
+                session,
+                user,
+                conversations,
+                events,
+                too_slow,
+                reply,
+            } => {
+                self.sessions.join(
+                    session,
+                    Subscriber {
+                        user,
+                        events,
+                        too_slow,
+                    },
+                );
+                for conversation in conversations {
+                    self.sessions.follow(session, conversation);
+                }
+                let _ = reply.send(self.at.clone());
+            }
+            Request::Pass(event) => self.sessions.hand_out(&event),
+            Request::Leave(session) => self.sessions.leave(session),
+        }
+    }
+
+    /// Reads all that has arrived.
+    async fn catch_up(&mut self) {
+        loop {
+            match self.page().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(shard = %self.shard, %error, "the log's tail cannot be read");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads one page of arrivals; is there more?
+    async fn page(&mut self) -> Result<bool, StoreError> {
+        let (shard, after) = (self.shard, self.at.arrival);
+        let own = self.context.identity.origin;
+        let (arrived, more) = self
+            .context
+            .store
+            .read(RunOptions::default(), move |tx| async move {
+                let (begin, end) = keys::arrivals_after(shard, after);
+                let options = RangeOptions {
+                    limit: PAGE_BATCHES,
+                    snapshot: true,
+                    ..RangeOptions::default()
+                };
+                let page = tx.range(&begin, &end, options).await?;
+                let mut arrived = Vec::with_capacity(page.rows.len());
+                for (key, value) in page.rows {
+                    let arrival = keys::stamp_of(&key).map_err(corrupt)?;
+                    let row = ArrivalRow::decode(&value[..]).map_err(|e| corrupt(e.into()))?;
+                    let origin = Origin::try_from(row.origin.as_slice()).map_err(corrupt)?;
+                    let stamp = match &row.stamp {
+                        Some(stamp) => Stamp::try_from(stamp.as_slice()).map_err(corrupt)?,
+                        None => arrival.stamp,
+                    };
+                    debug_assert!(row.stamp.is_some() || origin == own);
+                    let batch = tx.get(&keys::log(shard, origin, stamp).bytes, true).await?;
+                    // A batch that was trimmed meanwhile has nothing to tell.
+                    let batch = batch.map(|bytes| Batch::decode(&bytes)).transpose();
+                    arrived.push((arrival, origin, stamp, batch.map_err(corrupt)?));
+                }
+                Ok((arrived, page.more))
+            })
+            .await?;
+        for (arrival, origin, stamp, batch) in arrived {
+            if let Some(batch) = batch {
+                self.tell(origin, stamp, &batch).await?;
+            }
+            self.at.arrival = Some(arrival);
+            self.at.held.advance(origin, OpStamp::whole(stamp));
+            self.publish.send_replace(self.at.held.clone());
+            // Closed only when the node stops.
+            let _ = self
+                .context
+                .appended
+                .send(Appended {
+                    shard,
+                    origin,
+                    stamp,
+                })
+                .await;
+        }
+        Ok(more)
+    }
+
+    async fn tell(
+        &mut self,
+        origin: Origin,
+        stamp: Stamp,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        for (index, op) in (0..).zip(&batch.ops) {
+            self.context.digests.touch(&op.conversation);
+            let happening = happening(&op.kind);
+            if !self.sessions.care(&op.conversation, &happening) {
+                continue;
+            }
+            let place = Place {
+                origin,
+                at: OpStamp::new(stamp, index),
+            };
+            let scope = self.context.identity.scope(op.conversation);
+            let rendered = self
+                .context
+                .store
+                .read(RunOptions::default(), move |tx| {
+                    let happening = happening.clone();
+                    async move { render(&tx, &scope, place, happening).await }
+                })
+                .await?;
+            self.sessions.hand_out(&Arc::new(rendered));
+            self.context.metrics.events_handed_out.inc();
+        }
+        Ok(())
+    }
+}
+
+fn happening(kind: &OpKind) -> Happening {
+    match kind {
+        OpKind::ConversationCreated { .. } | OpKind::ConversationChanged { .. } => {
+            Happening::Conversation
+        }
+        // Whether they joined matters to a resume only.
+        OpKind::MemberSet { user, .. } => Happening::Member {
+            user: user.clone(),
+            joined: false,
+        },
+        OpKind::Posted { message, .. } => Happening::Posted(*message),
+        OpKind::Edited { message, .. } => Happening::Edited(*message),
+        OpKind::Redacted { message } => Happening::Redacted(*message),
+        OpKind::Reacted { message, .. } => Happening::Reacted(*message),
+        OpKind::Read { user, .. } => Happening::Receipt { user: user.clone() },
+    }
+}
+
+struct Subscriber {
+    user: String,
+    events: mpsc::Sender<Arc<Event>>,
+    too_slow: CancellationToken,
+}
+
+/// Who wants to know what.
+#[derive(Default)]
+struct Sessions {
+    all: BTreeMap<SessionId, Subscriber>,
+    by_conversation: BTreeMap<ConversationId, BTreeSet<SessionId>>,
+    by_user: BTreeMap<String, BTreeSet<SessionId>>,
+}
+
+impl Sessions {
+    fn join(&mut self, session: SessionId, subscriber: Subscriber) {
+        self.by_user
+            .entry(subscriber.user.clone())
+            .or_default()
+            .insert(session);
+        self.all.insert(session, subscriber);
+    }
+
+    fn follow(&mut self, session: SessionId, conversation: ConversationId) {
+        if self.all.contains_key(&session) {
+            self.by_conversation
+                .entry(conversation)
+                .or_default()
+                .insert(session);
+        }
+    }
+
+    fn leave(&mut self, session: SessionId) {
+        if let Some(subscriber) = self.all.remove(&session)
+            && let Some(sessions) = self.by_user.get_mut(&subscriber.user)
+        {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                self.by_user.remove(&subscriber.user);
+            }
+        }
+        self.by_conversation.retain(|_, sessions| {
+            sessions.remove(&session);
+            !sessions.is_empty()
+        });
+    }
+
+    fn of_user(&self, user: &str) -> BTreeSet<SessionId> {
+        self.by_user.get(user).cloned().unwrap_or_default()
+    }
+
+    fn care(&self, conversation: &ConversationId, happening: &Happening) -> bool {
+        self.by_conversation.contains_key(conversation)
+            || matches!(happening, Happening::Member { user, .. } if self.by_user.contains_key(user))
+    }
+
+    fn hand_out(&mut self, event: &Arc<Event>) {
+        let conversation = event.scope.conversation;
+        let mut to = self
+            .by_conversation
+            .get(&conversation)
+            .cloned()
+            .unwrap_or_default();
+        if let Some((user, standing)) = event.member() {
+            let own = self.of_user(user);
+            to.extend(&own);
+            let is_in = standing.is_some_and(whimbrel_replication::op::Standing::is_in);
+            for session in own {
+                if is_in {
+                    self.follow(session, conversation);
+                } else if let Some(sessions) = self.by_conversation.get_mut(&conversation) {
+                    sessions.remove(&session);
+                }
+            }
+        }
+        for session in to {
+            let Some(subscriber) = self.all.get(&session) else {
+                continue;
+            };
+            if let Err(error) = subscriber.events.try_send(event.clone()) {
+                if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                    subscriber.too_slow.cancel();
+                }
+                self.leave(session);
+            }
+        }
+    }
+}

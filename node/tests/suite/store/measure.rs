@@ -1,0 +1,77 @@
+//! A figure, not a test: `cargo test --release -p whimbrel-node --test suite -- --ignored
+//! --nocapture store::measure`. `WHIMBREL_MEASURE_DIR` chooses the disk.
+
+use std::time::{Duration, Instant};
+
+use whimbrel_node::store::RunOptions;
+
+use super::embedded::open;
+
+const COMMITTERS: u32 = 64;
+const KEYS: u32 = 8;
+const VALUE: [u8; 100] = [7; 100];
+const DURATION: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints a figure"]
+async fn commits_a_second() {
+    let dir = match std::env::var_os("WHIMBREL_MEASURE_DIR") {
+        Some(dir) => tempfile::tempdir_in(dir).unwrap(),
+        None => tempfile::tempdir().unwrap(),
+    };
+    let store = open(dir.path());
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..COMMITTERS)
+        .map(|committer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut waits = Vec::new();
+                for n in 0_u32.. {
+                    let start = Instant::now();
+                    if began.elapsed() > DURATION {
+                        break;
+                    }
+                    let write = move |tx: std::sync::Arc<whimbrel_node::store::Transaction>| async move {
+                        let own = format!("own/{committer:04}");
+                        tx.get(own.as_bytes(), false).await?;
+                        tx.set(own.as_bytes(), &n.to_be_bytes());
+                        for key in 1..KEYS {
+                            let key = format!("row/{key}/{committer:04}/{n:08}");
+                            tx.set(key.as_bytes(), &VALUE);
+                        }
+                        Ok(())
+                    };
+                    store.run(RunOptions::default(), write).await.unwrap();
+                    waits.push(start.elapsed());
+                }
+                waits
+            })
+        })
+        .collect();
+    let mut waits = Vec::new();
+    for task in tasks {
+        waits.extend(task.await.unwrap());
+    }
+    let took = began.elapsed();
+    waits.sort();
+    let at = |share: usize| waits[waits.len() * share / 1000];
+    let metrics = store.metrics();
+    let mean = |h: &prometheus::Histogram| h.get_sample_sum() / h.get_sample_count() as f64;
+    println!(
+        "{:.0} transactions/s; p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; {:.1} a group, {:.2} ms a write",
+        waits.len() as f64 / took.as_secs_f64(),
+        at(500),
+        at(990),
+        at(999),
+        waits[waits.len() - 1],
+        mean(&metrics.group_transactions),
+        mean(&metrics.sync_seconds) * 1000.0,
+    );
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for line in status
+        .lines()
+        .filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS"))
+    {
+        println!("{line}");
+    }
+}

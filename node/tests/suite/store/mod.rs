@@ -1,0 +1,6 @@
+mod conformance;
+mod durability;
+mod embedded;
+mod measure;
+mod model;
+mod random;

@@ -1,0 +1,484 @@
+//! Links: who is at the other end, the handshake, and what each side tells that it holds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::held::Held;
+use super::serve::Serve;
+use super::timer::Timer;
+use super::{
+    Alert, Effect, Engine, Frame, HANDSHAKE_TIMEOUT, HAVE_INTERVAL, HEARTBEAT, Have, Hello, LinkId,
+    LogKey, PROTOCOL_MAX, PROTOCOL_MIN, Role, SILENCE_TIMEOUT,
+};
+use crate::cursor::Cursor;
+use crate::id::{Origin, RegionId, ShardId, Stamp};
+use crate::limits::ORIGINS_MAX;
+use crate::op;
+
+/// A connection and what was agreed on it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: RegionId,
+    pub(super) role: Role,
+    /// The handshake is done.
+    pub(super) open: bool,
+    heard_at: Duration,
+    had_at: Option<Duration>,
+    /// Shards whose cursor changed since we told it here.
+    changed: BTreeSet<ShardId>,
+    /// What the peer subscribed to.
+    pub(super) serves: BTreeMap<LogKey, Serve>,
+    /// Reads of the log that are not answered yet; they outlive their subscription.
+    pub(super) reads: BTreeSet<LogKey>,
+    pub(super) unacked_bytes: usize,
+    /// Subscriptions that had to wait for the link's credit, in order of waiting.
+    pub(super) starved: VecDeque<LogKey>,
+}
+
+/// What is known of a region, also while no link stands.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) origin: Option<Origin>,
+    /// What it is known to have committed.
+    pub(super) has: Held,
+    /// The newest open link on which we pull from it.
+    pub(super) source: Option<LinkId>,
+    format: Option<u32>,
+    clock_offset_ms: Option<i64>,
+    last_close: Option<String>,
+    pub(super) applied: u64,
+    pub(super) duplicate: u64,
+    pub(super) rejected: u64,
+}
+
+/// How it stands with one peer region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Links after the handshake on which we pull from it.
+    pub pulling: usize,
+    /// Links after the handshake on which it pulls from us.
+    pub serving: usize,
+    /// Its store's current life, once it was told.
+    pub origin: Option<Origin>,
+    /// The newest format of batches that it reads, once it was told.
+    pub format: Option<u32>,
+    /// What it is known to have committed; starts anew with its origin.
+    pub holds: Cursor,
+    /// Batches that came from it and were committed.
+    pub applied: u64,
+    /// Batches that came from it and were there already.
+    pub duplicate: u64,
+    /// Batches that came from it and were dropped: a gap, no room, or not to be read.
+    pub rejected: u64,
+    /// Logs of its origins that stand still here: the batch that they stopped at, and why.
+    pub stopped: Vec<(ShardId, Origin, Stamp, String)>,
+    /// Its wall clock minus ours in milliseconds, less the time that its frame was under way.
+    pub clock_offset_ms: Option<i64>,
+    /// Why its last link was closed by us.
+    pub last_close: Option<String>,
+}
+
+impl Engine {
+    /// How it stands with every region that ever had a link.
+    pub fn peers(&self) -> BTreeMap<RegionId, PeerStatus> {
+        let status = |region: RegionId, peer: &Peer| PeerStatus {
+            pulling: self.open_links(region, Role::Puller).count(),
+            serving: self.open_links(region, Role::Server).count(),
+            origin: peer.origin,
+            format: peer.format,
+            holds: peer.has.cursor(),
+            applied: peer.applied,
+            duplicate: peer.duplicate,
+            rejected: peer.rejected,
+            stopped: self
+                .stopped()
+                .filter(|(_, origin, ..)| origin.region == region)
+                .map(|(shard, origin, at, reason)| (shard, origin, at, reason.to_owned()))
+                .collect(),
+            clock_offset_ms: peer.clock_offset_ms,
+            last_close: peer.last_close.clone(),
+        };
+        self.peers
+            .iter()
+            .map(|(region, peer)| (*region, status(*region, peer)))
+            .collect()
+    }
+
+    /// How far a peer is known to have committed a log; cheap, for writes that wait for regions.
+    pub fn peer_holds(&self, peer: RegionId, shard: ShardId, origin: Origin) -> Stamp {
+        self.peers.get(&peer).map_or(Stamp::MIN, |peer| {
+            peer.has.stamp(LogKey::new(shard, origin))
+        })
+    }
+
+    fn links_of(&self, region: RegionId) -> impl Iterator<Item = LinkId> + '_ {
+        self.links
+            .iter()
+            .filter(move |(_, link)| link.open && link.peer == region)
+            .map(|(id, _)| *id)
+    }
+
+    fn open_links(&self, region: RegionId, role: Role) -> impl Iterator<Item = LinkId> + '_ {
+        self.links_of(region)
+            .filter(move |id| self.links.get(id).is_some_and(|link| link.role == role))
+    }
+
+    pub(super) fn on_up(&mut self, link: LinkId, peer: RegionId, role: Role) {
+        if self.links.contains_key(&link) {
+            return;
+        }
+        self.links.insert(
+            link,
+            Link {
+                peer,
+                role,
+                open: false,
+                heard_at: self.now,
+                had_at: None,
+                changed: BTreeSet::new(),
+                serves: BTreeMap::new(),
+                reads: BTreeSet::new(),
+                unacked_bytes: 0,
+                starved: VecDeque::new(),
+            },
+        );
+        if peer == self.config.region || !self.config.regions.contains_key(&peer) {
+            return self.close(link, format!("region {peer} is no peer of ours"));
+        }
+        self.peers.entry(peer).or_default();
+        self.timers
+            .set(Timer::Handshake(link), self.now + HANDSHAKE_TIMEOUT);
+        if role == Role::Puller {
+            let hello = self.hello();
+            self.send(link, Frame::Hello(hello));
+        }
+    }
+
+    pub(super) fn on_frame(&mut self, link: LinkId, frame: Frame) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return; // Closed by us; what was still under way does not matter.
+        };
+        state.heard_at = self.now;
+        let taken = match (state.open, state.role, frame) {
+            (false, Role::Server, Frame::Hello(hello)) => self.on_hello(link, &hello),
+            (false, Role::Puller, Frame::Welcome(hello)) => self.on_welcome(link, &hello),
+            (false, Role::Puller, Frame::Refused { reason }) => {
+                Err(format!("refused by the peer: {reason}"))
+            }
+            (true, _, Frame::Have(have)) => self.on_have(link, &have),
+            (
+                true,
+                Role::Server,
+                Frame::Subscribe {
+                    shard,
+                    origin,
+                    from,
+                },
+            ) => self.on_subscribe(link, LogKey::new(shard, origin), from),
+            (true, Role::Server, Frame::Unsubscribe { shard, origin }) => {
+                self.on_unsubscribe(link, LogKey::new(shard, origin));
+                Ok(())
+            }
+            (true, Role::Server, Frame::Ack { shard, origin, to }) => {
+                self.on_ack(link, LogKey::new(shard, origin), to)
+            }
+            (true, Role::Puller, Frame::Batches(batches)) => self.on_batches(link, batches),
+            (
+                true,
+                Role::Puller,
+                Frame::TooOld {
+                    shard,
+                    origin,
+                    floor,
+                },
+            ) => {
+                self.on_too_old(link, LogKey::new(shard, origin), floor);
+                Ok(())
+            }
+            (open, _, frame) => {
+                let when = if open { "after" } else { "before" };
+                Err(format!("unexpected {} {when} the handshake", frame.name()))
+            }
+        };
+        if let Err(reason) = taken {
+            self.close(link, reason);
+        }
+    }
+
+    /// Closes a link for a reason that stands in our log.
+    pub(super) fn close(&mut self, link: LinkId, reason: String) {
+        if let Some(peer) = self
+            .links
+            .get(&link)
+            .and_then(|state| self.peers.get_mut(&state.peer))
+        {
+            peer.last_close = Some(reason.clone());
+        }
+        self.forget(link);
+        self.effects.push(Effect::Close { link, reason });
+    }
+
+    /// Drops all that hangs on a link; what it was to bring is asked of others.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        let Some(gone) = self.links.remove(&link) else {
+            return;
+        };
+        self.timers.cancel_link(link);
+        for inbound in self.inbound.values_mut() {
+            inbound.forget_link(link);
+        }
+        let source = self.open_links(gone.peer, Role::Puller).max();
+        if let Some(peer) = self.peers.get_mut(&gone.peer) {
+            peer.source = source;
+        }
+        if gone.open && gone.role == Role::Puller {
+            self.schedule_all();
+        }
+    }
+
+    pub(super) fn check_silence(&mut self, link: LinkId) {
+        let Some(state) = self.links.get(&link) else {
+            return;
+        };
+        let at = state.heard_at + SILENCE_TIMEOUT;
+        if at <= self.now {
+            self.close(link, "the peer fell silent".into());
+        } else {
+            self.timers.set(Timer::Silence(link), at);
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let config = &self.config;
+        Hello {
+            cluster: config.cluster,
+            region: config.region,
+            region_name: config
+                .regions
+                .get(&config.region)
+                .cloned()
+                .unwrap_or_default(),
+            origin: config.origin,
+            node: config.node,
+            shards: config.shards,
+            protocols: (PROTOCOL_MIN, PROTOCOL_MAX),
+            format: op::FORMAT,
+        }
+    }
+
+    fn on_hello(&mut self, link: LinkId, hello: &Hello) -> Result<(), String> {
+        if let Err(reason) = self.check_hello(link, hello) {
+            self.send(
+                link,
+                Frame::Refused {
+                    reason: reason.clone(),
+                },
+            );
+            return Err(reason);
+        }
+        let welcome = self.hello();
+        self.send(link, Frame::Welcome(welcome));
+        self.open(link, hello);
+        Ok(())
+    }
+
+    fn on_welcome(&mut self, link: LinkId, hello: &Hello) -> Result<(), String> {
+        self.check_hello(link, hello)?;
+        self.open(link, hello);
+        Ok(())
+    }
+
+    fn check_hello(&self, link: LinkId, hello: &Hello) -> Result<(), String> {
+        let config = &self.config;
+        let proven = self.links.get(&link).map(|state| state.peer);
+        if hello.cluster != config.cluster {
+            return Err(format!(
+                "cluster {} is not {}",
+                hello.cluster, config.cluster
+            ));
+        }
+        if proven != Some(hello.region) {
+            return Err(format!(
+                "region {} is not the one in its certificate",
+                hello.region
+            ));
+        }
+        let name = config.regions.get(&hello.region);
+        if name != Some(&hello.region_name) {
+            return Err(format!(
+                "region {} is called {:?} here, not {:?}",
+                hello.region,
+                name.map_or("", String::as_str),
+                hello.region_name
+            ));
+        }
+        if hello.origin.region != hello.region {
+            return Err(format!(
+                "origin {} is not of region {}",
+                hello.origin, hello.region
+            ));
+        }
+        if hello.shards != config.shards {
+            return Err(format!(
+                "{} shards, but {} here",
+                hello.shards, config.shards
+            ));
+        }
+        let (min, max) = hello.protocols;
+        if min > max || min > PROTOCOL_MAX || max < PROTOCOL_MIN {
+            return Err(format!(
+                "speaks protocols {min} to {max}, but {PROTOCOL_MIN} to {PROTOCOL_MAX} here"
+            ));
+        }
+        if hello.format < op::FORMAT {
+            return Err(format!(
+                "reads batches up to format {}, but {} is written here",
+                hello.format,
+                op::FORMAT
+            ));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, link: LinkId, hello: &Hello) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.open = true;
+        let (region, role) = (state.peer, state.role);
+        let peer = self.peers.entry(region).or_default();
+        if peer.origin != Some(hello.origin) {
+            // A store with a new life holds nothing of which we know, and what the old one may
+            // still say must not count as held by the new one.
+            peer.origin = Some(hello.origin);
+            peer.has = Held::default();
+            let old: Vec<LinkId> = self.links_of(region).filter(|id| *id != link).collect();
+            for old in old {
+                self.close(old, format!("region {region} has a new store"));
+            }
+        }
+        let peer = self.peers.entry(region).or_default();
+        peer.format = Some(hello.format);
+        self.timers.cancel(Timer::Handshake(link));
+        self.timers
+            .set(Timer::Silence(link), self.now + SILENCE_TIMEOUT);
+        self.send_have(link, true);
+        if role == Role::Puller {
+            let source = self.open_links(region, Role::Puller).max();
+            self.peers.entry(region).or_default().source = source;
+            self.schedule_all();
+        }
+    }
+
+    /// A log of ours has grown: tell it on this link, but not too often.
+    pub(super) fn note_change(&mut self, link: LinkId, key: LogKey) {
+        let Some(state) = self.links.get_mut(&link).filter(|state| state.open) else {
+            return;
+        };
+        state.changed.insert(key.shard);
+        let at = state.had_at.map_or(self.now, |had| had + HAVE_INTERVAL);
+        if !self.timers.is_set(Timer::Have(link)) {
+            self.timers.set(Timer::Have(link), at.max(self.now));
+        }
+    }
+
+    /// Tells what we hold: everything, or the shards that changed since.
+    pub(super) fn send_have(&mut self, link: LinkId, all: bool) {
+        let unix_ms = self.wall_now();
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let changed = std::mem::take(&mut state.changed);
+        state.had_at = Some(self.now);
+        let cursor = if all {
+            self.held.cursor()
+        } else {
+            changed
+                .into_iter()
+                .map(|shard| (shard, self.held.shard(shard)))
+                .collect()
+        };
+        self.timers.cancel(Timer::Have(link));
+        if all {
+            self.timers
+                .set(Timer::Heartbeat(link), self.now + HEARTBEAT);
+        }
+        self.send(link, Frame::Have(Have { cursor, unix_ms }));
+    }
+
+    fn wall_now(&self) -> Option<i64> {
+        let (unix_ms, at) = self.wall?;
+        let since = i64::try_from((self.now - at).as_millis()).ok()?;
+        unix_ms.checked_add(since)
+    }
+
+    fn on_have(&mut self, link: LinkId, have: &Have) -> Result<(), String> {
+        let Some(state) = self.links.get(&link) else {
+            return Ok(());
+        };
+        let (region, role) = (state.peer, state.role);
+        let wall = self.wall_now();
+        if let Some(peer) = self.peers.get_mut(&region)
+            && let (Some(theirs), Some(ours)) = (have.unix_ms, wall)
+        {
+            peer.clock_offset_ms = Some(theirs.saturating_sub(ours));
+        }
+        for (shard, part) in have.cursor.iter() {
+            self.check_shard(shard)?;
+            for (origin, at) in part.iter() {
+                let key = LogKey::new(shard, origin);
+                self.note_peer_holds(region, key, at.stamp)?;
+                if role == Role::Server {
+                    self.free_credit(link, key, at.stamp);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_shard(&self, shard: ShardId) -> Result<(), String> {
+        if shard.0 < self.config.shards {
+            Ok(())
+        } else {
+            Err(format!("shard {shard} of {} was named", self.config.shards))
+        }
+    }
+
+    /// A peer has committed this much of a log.
+    pub(super) fn note_peer_holds(
+        &mut self,
+        region: RegionId,
+        key: LogKey,
+        to: Stamp,
+    ) -> Result<(), String> {
+        let Some(peer) = self.peers.get_mut(&region) else {
+            return Ok(());
+        };
+        if !peer.has.contains(key) && peer.has.origins(key.shard) >= ORIGINS_MAX {
+            return Err(format!("more than {ORIGINS_MAX} origins were named"));
+        }
+        if !peer.has.advance(key, to) {
+            return Ok(());
+        }
+        if key.origin == self.config.origin {
+            self.check_own_log(region, key, to);
+        } else {
+            self.schedule(key);
+        }
+        Ok(())
+    }
+
+    fn check_own_log(&mut self, peer: RegionId, key: LogKey, peer_has: Stamp) {
+        let own = self.held.stamp(key);
+        let told = self.own_lost.get(&key.shard).copied().unwrap_or(own);
+        if peer_has > own.max(told) {
+            self.own_lost.insert(key.shard, peer_has);
+            self.alert(Alert::OwnLogLost {
+                shard: key.shard,
+                peer,
+                peer_has,
+                own,
+            });
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The handshake, and who gets none.
+
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::{ClusterId, ShardId};
+use whimbrel_replication::link::{
+    Batches, Event, Frame, Have, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role, SILENCE_TIMEOUT,
+};
+use whimbrel_replication::op::FORMAT;
+
+use crate::hand::{Hand, S, close_reason, hello, names, subscribe};
+use crate::sim::{SHARDS, ms, origin, region, stamp};
+
+/// G17: whoever does not fit is refused in words, on both sides of a link.
+#[test]
+fn g17_peers_that_do_not_fit_are_refused() {
+    fn check(wrong: impl Fn(&mut Hello), expected: &str) {
+        let mut hello = hello();
+        wrong(&mut hello);
+        let mut server = Hand::new();
+        server.up(2, Role::Server);
+        let effects = server.frame(Frame::Hello(hello.clone()));
+        assert_eq!(names(&effects), ["Refused"]);
+        let reason = close_reason(&effects).expect("the server closes");
+        assert!(reason.contains(expected), "{reason}");
+
+        let mut puller = Hand::new();
+        puller.up(2, Role::Puller);
+        let effects = puller.frame(Frame::Welcome(hello));
+        let reason = close_reason(&effects).expect("the puller closes");
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(puller.engine.peers()[&region(2)].pulling, 0);
+    }
+    check(|h| h.cluster = ClusterId::MIN, "cluster");
+    check(|h| h.shards += 1, "3 shards, but 2 here");
+    check(|h| h.region = region(3), "not the one in its certificate");
+    check(|h| h.region_name = "r3".into(), "is called \"r2\" here");
+    check(|h| h.origin = origin(3), "origin 3.100 is not of region 2");
+    check(
+        |h| h.protocols = (PROTOCOL_MAX + 1, PROTOCOL_MAX + 2),
+        "speaks protocols",
+    );
+    check(|h| h.protocols = (2, 1), "speaks protocols");
+    check(|h| h.format = FORMAT - 1, "reads batches up to format 0");
+}
+
+#[test]
+fn newer_peers_are_welcome_if_they_still_speak_ours() {
+    let mut hand = Hand::new();
+    hand.up(2, Role::Server);
+    let newer = Hello {
+        protocols: (PROTOCOL_MIN, PROTOCOL_MAX + 5),
+        format: FORMAT + 1,
+        ..hello()
+    };
+    assert_eq!(names(&hand.frame(Frame::Hello(newer))), ["Welcome", "Have"]);
+}
+
+/// G17.
+#[test]
+fn g17_regions_that_are_not_configured_get_no_link() {
+    for peer in [1, 9] {
+        let effects = Hand::new().up(peer, Role::Server);
+        assert!(close_reason(&effects).is_some());
+    }
+}
+
+/// G17.
+#[test]
+fn g17_nothing_but_the_handshake_comes_first() {
+    let ack = Frame::Ack {
+        shard: S,
+        origin: origin(2),
+        to: stamp(1),
+    };
+    let have = Frame::Have(Have {
+        cursor: Cursor::new(),
+        unix_ms: None,
+    });
+    for frame in [subscribe(0), ack, have, Frame::Welcome(hello())] {
+        let mut hand = Hand::new();
+        hand.up(2, Role::Server);
+        let effects = hand.frame(frame);
+        assert!(close_reason(&effects).is_some_and(|r| r.contains("before the handshake")));
+        assert_eq!(names(&effects), [""; 0]);
+        assert!(hand.frame(Frame::Hello(hello())).is_empty(), "it is closed");
+    }
+}
+
+/// G17.
+#[test]
+fn g17_frames_against_the_roles_close_the_link() {
+    let check = |role, frame| {
+        let mut hand = Hand::open(role);
+        assert!(close_reason(&hand.frame(frame)).is_some());
+    };
+    let batches = Frame::Batches(Batches {
+        shard: S,
+        origin: origin(2),
+        from: stamp(0),
+        to: stamp(1),
+        batches: Vec::new(),
+    });
+    check(Role::Server, batches);
+    check(Role::Server, Frame::Hello(hello()));
+    check(Role::Puller, subscribe(0));
+    check(Role::Puller, Frame::Welcome(hello()));
+    let far = ShardId(SHARDS);
+    let from = stamp(0);
+    let origin = origin(1);
+    let subscribe = Frame::Subscribe {
+        shard: far,
+        origin,
+        from,
+    };
+    check(Role::Server, subscribe);
+}
+
+#[test]
+fn silent_links_are_closed() {
+    let mut hand = Hand::new();
+    hand.up(2, Role::Server);
+    hand.now += ms(5_000);
+    assert!(close_reason(&hand.event(Event::Timer)).is_some_and(|r| r.contains("handshake")));
+
+    let mut hand = Hand::open(Role::Server);
+    hand.now += SILENCE_TIMEOUT;
+    assert!(close_reason(&hand.event(Event::Timer)).is_some_and(|r| r.contains("silent")));
+}
+
+#[test]
+fn a_puller_subscribes_to_every_shard_of_the_peers_own_log() {
+    let mut hand = Hand::new();
+    assert_eq!(names(&hand.up(2, Role::Puller)), ["Hello"]);
+    let effects = hand.frame(Frame::Welcome(hello()));
+    assert_eq!(names(&effects), ["Have", "Subscribe", "Subscribe"]);
+}

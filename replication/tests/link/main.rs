@@ -1,0 +1,21 @@
+//! The link engine over a simulated network and modelled stores.
+//!
+//! A failing random run prints its seed; `WHIMBREL_SEED=<seed>` runs that one alone, and
+//! `WHIMBREL_RUNS=<n>` sets how many random runs there are.
+
+/// One engine by hand: each rule of the protocol on its own.
+mod engine;
+/// Frames: round trips, and bytes that are none.
+mod frames;
+/// An engine and what it is told by hand.
+mod hand;
+/// The handshake, and who gets none.
+mod handshake;
+/// Whole clusters under random faults.
+mod random;
+/// Whole clusters in chosen situations.
+mod scenarios;
+/// The simulated network, clock and stores.
+mod sim;
+/// What a region keeps over restarts; it panics where a promise is broken.
+mod store;
