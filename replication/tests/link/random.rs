@@ -36,6 +36,7 @@ fn run(seed: u64) -> u64 {
         };
         sim.paths.insert(*pair, path);
     }
+    sim.others = if sim.rng.random_bool(0.5) { 0.1 } else { 0.0 };
     sim.dial_all();
 
     let steps = sim.rng.random_range(50..400);

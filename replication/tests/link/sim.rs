@@ -53,7 +53,10 @@ enum What {
     Read(LinkId, ShardId, Origin, Stamp, usize),
     /// The store commits, then the engine hears of it.
     Commit(ShardId, Origin, Stamp, Vec<(Stamp, Bytes)>),
+    /// A commit of a former life, or of another node of the region, of which nobody waits to hear.
+    LateCommit(ShardId, Origin, Stamp, Vec<(Stamp, Bytes)>),
     Applied(ShardId, Origin),
+    Appended(ShardId, Origin),
     Timer,
     LinkUp(u16, u16),
 }
@@ -124,6 +127,8 @@ pub(crate) struct Sim {
     pub(crate) no_dial: BTreeSet<(u16, u16)>,
     /// Batches whose apply fails: origin and stamp.
     pub(crate) poison: BTreeSet<(Origin, Stamp)>,
+    /// How often another node of a region commits the same batches just before.
+    pub(crate) others: f64,
 }
 
 impl Sim {
@@ -142,6 +147,7 @@ impl Sim {
             sent: BTreeMap::new(),
             no_dial: BTreeSet::new(),
             poison: BTreeSet::new(),
+            others: 0.0,
         };
         for n in 1..=regions {
             let node = Node {
@@ -241,11 +247,14 @@ impl Sim {
             .collect();
         for at in under_way {
             let due = self.queue.remove(&at).expect("it was found just now");
-            if let What::Commit(shard, origin, from, batches) = due.what
-                && self.rng.random_bool(0.5)
-            {
-                let node = self.nodes.get_mut(&n).expect("a node");
-                node.store.apply(shard, origin, from, &batches);
+            if let What::Commit(shard, origin, from, batches) = due.what {
+                if self.rng.random_bool(0.4) {
+                    let node = self.nodes.get_mut(&n).expect("a node");
+                    node.store.apply(shard, origin, from, &batches);
+                } else if self.rng.random_bool(0.5) {
+                    let after = ms(self.rng.random_range(0..300));
+                    self.later(n, after, What::LateCommit(shard, origin, from, batches));
+                }
             }
         }
         let regions = self.nodes.len() as u16;
@@ -265,8 +274,9 @@ impl Sim {
         node.store = Store::default();
         node.origin.incarnation += 1;
         // What was being committed went into the old store.
-        self.queue
-            .retain(|_, due| !(due.node == n && matches!(due.what, What::Commit(..))));
+        self.queue.retain(|_, due| {
+            !(due.node == n && matches!(due.what, What::Commit(..) | What::LateCommit(..)))
+        });
         self.restart(n);
     }
 
@@ -407,11 +417,26 @@ impl Sim {
             return self.dial(puller, server);
         }
         let node = self.nodes.get_mut(&n).expect("a node");
+        if let What::LateCommit(shard, origin, from, batches) = due.what {
+            node.store.apply(shard, origin, from, &batches);
+            return self.appended_later(n, shard, origin);
+        }
         if due.life != node.life {
             return;
         }
         match due.what {
-            What::LinkUp(..) => {}
+            What::LinkUp(..) | What::LateCommit(..) => {}
+            What::Appended(shard, origin) => {
+                let stamp = node.store.held(shard, origin);
+                self.event(
+                    n,
+                    Event::Appended {
+                        shard,
+                        origin,
+                        stamp,
+                    },
+                );
+            }
             What::Frame(link, bytes) => {
                 if self.links.contains_key(&link) {
                     let frame = Frame::decode(bytes).expect("our own frames can be read");
@@ -460,6 +485,13 @@ impl Sim {
                         },
                     );
                 }
+                if self.rng.random_bool(self.others) {
+                    // Another node of the region was faster with some of it.
+                    let first = self.rng.random_range(1..=batches.len());
+                    node.store.apply(shard, origin, from, &batches[..first]);
+                    self.appended_later(n, shard, origin);
+                }
+                let node = self.nodes.get_mut(&n).expect("a node");
                 node.store.apply(shard, origin, from, &batches);
                 // A crash may fall between the commit and the news of it.
                 let after = ms(self.rng.random_range(0..3));
@@ -472,6 +504,12 @@ impl Sim {
             What::Timer => self.event(n, Event::Timer),
         }
         self.check_acks(n);
+    }
+
+    /// The tail of the log is watched; the news takes a moment.
+    fn appended_later(&mut self, n: u16, shard: ShardId, origin: Origin) {
+        let after = ms(self.rng.random_range(0..20));
+        self.later(n, after, What::Appended(shard, origin));
     }
 
     /// G1, G14: what a region thinks that another holds is on the other's disk.
