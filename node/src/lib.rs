@@ -1,1 +1,9 @@
 //! The regional server of Whimbrel.
+#![warn(missing_docs)]
+
+pub mod ca;
+pub mod config;
+mod files;
+pub mod keys;
+pub mod telemetry;
+pub mod wiring;

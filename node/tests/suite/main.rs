@@ -1,0 +1,8 @@
+//! Integration tests of the node's parts, in one binary.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test just so")]
+
+/// The config: what is read from where, and that all errors come at once.
+mod config;
+/// Token keys and certificates: round trips, permissions, nothing overwritten.
+mod pki;
