@@ -3,6 +3,7 @@
 
 pub mod ca;
 pub mod config;
+pub mod dev;
 mod files;
 pub mod keys;
 pub mod telemetry;

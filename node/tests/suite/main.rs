@@ -4,5 +4,7 @@
 
 /// The config: what is read from where, and that all errors come at once.
 mod config;
+/// The program: clusters on one machine start, lose a region, go on and stop.
+mod dev;
 /// Token keys and certificates: round trips, permissions, nothing overwritten.
 mod pki;
