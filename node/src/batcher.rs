@@ -1,6 +1,6 @@
 //! One task per shard takes all commands that wait, and commits them as one batch.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message as _;
@@ -67,6 +67,8 @@ struct Job {
 #[derive(Clone, Debug)]
 pub struct Batchers {
     shards: Arc<[mpsc::Sender<Job>]>,
+    /// The store has lost commits: nothing may be stamped on top of that.
+    stopped: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Job {
@@ -83,6 +85,7 @@ impl Batchers {
         context: &Context,
         tailers: &Tailers,
         metrics: &Arc<Metrics>,
+        stopped: Arc<AtomicBool>,
         tasks: &TaskTracker,
     ) -> Self {
         let shards = (0..context.identity.shards).map(|shard| {
@@ -100,11 +103,16 @@ impl Batchers {
         });
         Self {
             shards: shards.collect(),
+            stopped,
         }
     }
 
     /// Commits one command with whatever else waits for its shard.
     pub async fn write(&self, shards: u16, command: Command) -> Result<Written, WriteError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            let why = "it has lost commits that another region holds; use another region";
+            return Err(StoreError::Unavailable(why.into()).into());
+        }
         let shard = command.conversation.shard(shards);
         let (reply, answer) = oneshot::channel();
         self.shards[usize::from(shard.0)]

@@ -1,18 +1,28 @@
 //! The regional server of Whimbrel.
+#![warn(missing_docs)]
 
 pub mod apply;
 pub mod batcher;
+pub mod ca;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod dev;
 pub mod digest;
 pub mod event;
 pub mod execute;
+mod files;
+pub mod http;
 pub mod identity;
+pub mod keys;
 pub mod mentions;
 pub mod metrics;
+pub mod origin;
+pub mod replicator;
 pub mod resume;
 pub mod session;
 pub mod store;
 pub mod tailer;
+pub mod telemetry;
 pub mod view;
+pub mod wiring;

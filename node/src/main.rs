@@ -1,1 +1,240 @@
-fn main() {}
+//! `whimbrel-node`: parses the command line and hands over.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use whimbrel_node::config::{Config, Flags};
+use whimbrel_node::{ca, dev, keys, telemetry, wiring};
+
+#[derive(Parser)]
+#[command(
+    name = "whimbrel-node",
+    version,
+    about = "The regional server of Whimbrel"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one node
+    Serve {
+        #[command(flatten)]
+        source: Source,
+        /// Stop when standard input closes, so that the node does not outlive who started it
+        #[arg(long)]
+        parent_pipe: bool,
+    },
+    /// Run a whole cluster on this machine, one process per region
+    Dev(DevArgs),
+    /// Make an Ed25519 key pair that signs and verifies tokens
+    Keys {
+        /// Folder for token.key.pem and token.pub.pem
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+    },
+    /// Make the cluster's certificate authority and the certificates of its nodes
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Check a config and say all that is wrong
+    Check {
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+#[derive(Subcommand)]
+enum CaCommand {
+    /// Make an authority: ca.pem for all nodes, ca.key.pem for a safe place
+    Init {
+        /// Folder for ca.pem and ca.key.pem
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Days until it expires
+        #[arg(long, default_value_t = ca::CA_DAYS)]
+        days: u32,
+    },
+    /// Issue a certificate for the nodes of a region
+    Issue {
+        /// Folder with ca.key.pem
+        #[arg(long, default_value = ".")]
+        ca: PathBuf,
+        /// The region's name
+        #[arg(long)]
+        region: String,
+        /// Folder for REGION.pem and REGION.key.pem
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Days until it expires
+        #[arg(long, default_value_t = ca::NODE_DAYS)]
+        days: u32,
+    },
+}
+
+/// A config: the file, then WHIMBREL_ variables (WHIMBREL_LISTEN__HTTP), then these flags
+#[derive(Args)]
+struct Source {
+    /// The config file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Instead of data_dir
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Instead of listen.http
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Instead of listen.admin
+    #[arg(long)]
+    admin: Option<SocketAddr>,
+    /// Instead of listen.quic
+    #[arg(long)]
+    quic: Option<SocketAddr>,
+    /// Instead of log.filter
+    #[arg(long)]
+    log: Option<String>,
+}
+
+#[derive(Args)]
+struct DevArgs {
+    /// Regions of a new cluster [default: eu,us,ap]
+    #[arg(long, value_delimiter = ',')]
+    regions: Option<Vec<String>>,
+    /// The cluster's folder; made on first start
+    #[arg(long, default_value = ".whimbrel")]
+    data: PathBuf,
+    /// Start this one region again, beside the running rest
+    #[arg(long, value_name = "REGION")]
+    only: Option<String>,
+    /// First port of a new cluster; free ones are found without it
+    #[arg(long)]
+    port_base: Option<u16>,
+}
+
+impl Source {
+    fn load(self) -> anyhow::Result<Config> {
+        let flags = Flags {
+            data_dir: self.data_dir,
+            http: self.http,
+            admin: self.admin,
+            quic: self.quic,
+            log: self.log,
+        };
+        Ok(Config::load(&self.config, &flags)?)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("whimbrel-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve {
+            source,
+            parent_pipe,
+        } => {
+            let config = source.load()?;
+            telemetry::init(&config.log)?;
+            run_until_signal(|shutdown| {
+                if parent_pipe {
+                    stop_with_parent(shutdown.clone());
+                }
+                wiring::run(config, shutdown)
+            })
+        }
+        Command::Dev(args) => {
+            let options = dev::Options {
+                data: args.data,
+                regions: args.regions,
+                only: args.only,
+                port_base: args.port_base,
+            };
+            run_until_signal(|shutdown| dev::run(options, shutdown))
+        }
+        Command::Keys { out } => {
+            let made = keys::make(&out)?;
+            made_both(&made.private, &made.public);
+            Ok(())
+        }
+        Command::Ca { command } => {
+            let made = match command {
+                CaCommand::Init { out, days } => ca::make(&out, days)?,
+                CaCommand::Issue {
+                    ca,
+                    region,
+                    out,
+                    days,
+                } => ca::issue(&ca, &region, &out, days)?,
+            };
+            made_both(&made.key, &made.cert);
+            Ok(())
+        }
+        Command::Check { source } => {
+            let config = source.load()?;
+            println!(
+                "the config holds: region {} of {}",
+                config.region.name,
+                config.cluster.regions.len()
+            );
+            Ok(())
+        }
+    }
+}
+
+fn made_both(private: &Path, public: &Path) {
+    println!(
+        "private: {}\npublic:  {}",
+        private.display(),
+        public.display()
+    );
+}
+
+/// Runs on a new runtime; SIGINT and SIGTERM cancel the token.
+fn run_until_signal<F>(start: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+        let token = shutdown.clone();
+        let signals = tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            token.cancel();
+        });
+        let result = start(shutdown).await;
+        signals.abort();
+        result
+    });
+    // A blocking read of standard input cannot be cancelled.
+    runtime.shutdown_background();
+    result
+}
+
+/// Cancels the token when standard input ends. A thread, since the read cannot be interrupted.
+fn stop_with_parent(shutdown: CancellationToken) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        shutdown.cancel();
+    });
+}

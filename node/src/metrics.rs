@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::store::Store;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -49,12 +50,6 @@ pub struct Metrics {
     pub clock_offset_ms: IntGaugeVec,
     /// Bytes of the store on disk.
     pub store_disk_bytes: IntGauge,
-    /// Commits of the store that wrote something.
-    pub store_commits: IntGauge,
-    /// Transactions of the store that met a conflict.
-    pub store_conflicts: IntGauge,
-    /// Groups of commits that were synced to disk.
-    pub store_groups: IntGauge,
     /// Is the node ready to serve?
     pub ready: IntGauge,
 }
@@ -69,16 +64,17 @@ impl Metrics {
     /// # Errors
     ///
     /// Two metrics of one name: a bug that every start shows.
-    pub fn new(region: &str) -> Result<Self, prometheus::Error> {
+    pub fn new(region: &str, store: &Store) -> Result<Self, prometheus::Error> {
         let labels = [("region".to_owned(), region.to_owned())].into();
-        let registry = Registry::new_custom(Some("whimbrel".to_owned()), Some(labels))?;
+        let registry = Registry::new_custom(None, Some(labels))?;
+        store.metrics().register(&registry)?;
         let r = &registry;
         Ok(Self {
             requests: register(
                 r,
                 IntCounterVec::new(
                     Opts::new(
-                        "http_requests_total",
+                        "whimbrel_http_requests_total",
                         "Requests by route, method and status.",
                     ),
                     &["route", "method", "status"],
@@ -87,48 +83,58 @@ impl Metrics {
             request_seconds: register(
                 r,
                 HistogramVec::new(
-                    HistogramOpts::new("http_request_seconds", "Seconds that requests took.")
-                        .buckets(SECONDS.to_vec()),
+                    HistogramOpts::new(
+                        "whimbrel_http_request_seconds",
+                        "Seconds that requests took.",
+                    )
+                    .buckets(SECONDS.to_vec()),
                     &["route"],
                 ),
             )?,
             shed: counter(
                 r,
-                "http_shed_total",
+                "whimbrel_http_shed_total",
                 "Requests shed: too many were under way.",
             )?,
-            in_flight: gauge(r, "http_in_flight", "Requests under way.")?,
+            in_flight: gauge(r, "whimbrel_http_in_flight", "Requests under way.")?,
             batch_commands: register(
                 r,
                 Histogram::with_opts(
-                    HistogramOpts::new("batch_commands", "Commands per committed batch.")
+                    HistogramOpts::new("whimbrel_batch_commands", "Commands per committed batch.")
                         .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]),
                 ),
             )?,
             batch_seconds: register(
                 r,
                 Histogram::with_opts(
-                    HistogramOpts::new("batch_commit_seconds", "Seconds to commit a batch.")
-                        .buckets(SECONDS.to_vec()),
+                    HistogramOpts::new(
+                        "whimbrel_batch_commit_seconds",
+                        "Seconds to commit a batch.",
+                    )
+                    .buckets(SECONDS.to_vec()),
                 ),
             )?,
-            events_handed_out: counter(r, "events_total", "Events rendered for sessions.")?,
-            streams: gauge(r, "streams", "Open streams.")?,
+            events_handed_out: counter(
+                r,
+                "whimbrel_events_total",
+                "Events rendered for sessions.",
+            )?,
+            streams: gauge(r, "whimbrel_streams", "Open streams.")?,
             streams_too_slow: counter(
                 r,
-                "streams_too_slow_total",
+                "whimbrel_streams_too_slow_total",
                 "Streams closed because their reader was too slow.",
             )?,
             stamps_beyond_drift: counter(
                 r,
-                "hlc_beyond_drift_total",
+                "whimbrel_hlc_beyond_drift_total",
                 "Stamps of other regions beyond the drift bound; they left the clock alone.",
             )?,
             applied_batches: register(
                 r,
                 IntCounterVec::new(
                     Opts::new(
-                        "replication_applied_batches_total",
+                        "whimbrel_replication_applied_batches_total",
                         "Batches applied, by origin.",
                     ),
                     &["origin"],
@@ -136,19 +142,23 @@ impl Metrics {
             )?,
             duplicate_batches: peers(
                 r,
-                "replication_duplicate_batches",
+                "whimbrel_replication_duplicate_batches",
                 "Batches that came again and were left out.",
             )?,
-            rejected: peers(r, "replication_rejected", "Frames that were refused.")?,
+            rejected: peers(
+                r,
+                "whimbrel_replication_rejected",
+                "Frames that were refused.",
+            )?,
             stopped_logs: gauge(
                 r,
-                "replication_stopped_logs",
+                "whimbrel_replication_stopped_logs",
                 "Logs (shard, origin) stopped at a batch that cannot be applied.",
             )?,
             link_up: register(
                 r,
                 IntGaugeVec::new(
-                    Opts::new("replication_link_up", "Is the link up?"),
+                    Opts::new("whimbrel_replication_link_up", "Is the link up?"),
                     &["peer", "role"],
                 ),
             )?,
@@ -156,7 +166,7 @@ impl Metrics {
                 r,
                 prometheus::GaugeVec::new(
                     Opts::new(
-                        "replication_lag_seconds",
+                        "whimbrel_replication_lag_seconds",
                         "Age of the oldest op that the peer is not known to hold.",
                     ),
                     &["peer"],
@@ -164,23 +174,20 @@ impl Metrics {
             )?,
             lag_batches: peers(
                 r,
-                "replication_lag_batches",
+                "whimbrel_replication_lag_batches",
                 "Batches that the peer is not known to hold.",
             )?,
             clock_offset_ms: peers(
                 r,
-                "peer_clock_offset_milliseconds",
+                "whimbrel_peer_clock_offset_milliseconds",
                 "The peer's wall clock minus ours.",
             )?,
-            store_disk_bytes: gauge(r, "store_disk_bytes", "Bytes of the store on disk.")?,
-            store_commits: gauge(
+            store_disk_bytes: gauge(
                 r,
-                "store_commits",
-                "Committed transactions since the start.",
+                "whimbrel_store_disk_bytes",
+                "Bytes of the store on disk.",
             )?,
-            store_conflicts: gauge(r, "store_conflicts", "Conflicts since the start.")?,
-            store_groups: gauge(r, "store_groups", "Groups synced to disk since the start.")?,
-            ready: gauge(r, "ready", "Is the node ready to serve?")?,
+            ready: gauge(r, "whimbrel_ready", "Is the node ready to serve?")?,
             registry,
         })
     }

@@ -11,4 +11,6 @@ pub mod id;
 pub mod limits;
 pub mod link;
 pub mod op;
+#[cfg(feature = "quic")]
+pub mod quic;
 mod wire;

@@ -64,7 +64,22 @@ pub const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPLY_BATCHES_MAX: usize = 64;
 /// Bytes that are handed to the store at once; one batch always goes.
 pub const APPLY_BYTES_MAX: usize = 256 * 1024;
+/// Frames that wait to be written to one link; a link that is fuller is closed.
+pub const LINK_QUEUE_FRAMES_MAX: usize = 8 * 1024;
+/// Bytes that wait to be written to one link; a link that is fuller is closed.
+pub const LINK_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Connections that have not shown yet who they are.
+pub const PENDING_CONNECTIONS_MAX: usize = 64;
+/// Links of one region that pull from us.
+pub const LINKS_PER_PEER_MAX: usize = 16;
+/// Asked of the system for each UDP socket, in each direction.
+pub const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// QUIC window of a link. Larger: faster over long links, more memory for a peer that sends faster
+/// than we apply.
+pub const QUIC_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
+const _: () = assert!(LINK_QUEUE_BYTES_MAX > 4 * LINK_UNACKED_BYTES_MAX);
+const _: () = assert!(QUIC_WINDOW_BYTES as usize > LINK_UNACKED_BYTES_MAX);
 const _: () = assert!(FRAME_BATCHES_BYTES_MAX + BATCH_BYTES_MAX + 4096 < FRAME_BYTES_MAX);
 const _: () =
     assert!(SHARDS_MAX as usize * ORIGINS_MAX * CURSOR_ENTRY_BYTES_MAX + 4096 < FRAME_BYTES_MAX);

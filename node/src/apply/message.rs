@@ -4,7 +4,7 @@ use prost::Message as _;
 use whimbrel_replication::crdt::message::{Edited, Message, Post, Posting};
 use whimbrel_replication::crdt::reaction::Reaction;
 use whimbrel_replication::crdt::text::Document;
-use whimbrel_replication::id::{MessageId, Place};
+use whimbrel_replication::id::{ChangeHash, MessageId, Place};
 use whimbrel_replication::op::Op;
 
 use super::rows::{ChangeRow, Happening, PostRow};
@@ -19,18 +19,16 @@ pub async fn document(
     scope: &Scope,
     id: &MessageId,
     original: &str,
-) -> Result<(Document, Vec<ChangeRow>), StoreError> {
+) -> Result<(Document, Vec<(ChangeHash, ChangeRow)>), StoreError> {
     let (begin, end) = scope.changes(id);
     let mut document = Document::new(id, original);
     let mut rows = Vec::new();
     for (_, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
         let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
-        rows.push(row);
-    }
-    for row in &rows {
-        document.apply(&row.change).map_err(|error| {
+        let hash = document.apply(&row.change).map_err(|error| {
             StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
         })?;
+        rows.push((hash, row));
     }
     Ok((document, rows))
 }

@@ -321,16 +321,14 @@ impl Store {
                 Err(error) => error,
             };
             maybe_committed |= error == StoreError::Unknown;
-            if !error.is_retryable() {
-                return Err(error);
-            }
             let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-            if attempt >= attempts || Instant::now() + wait >= deadline {
-                // A conflict after an unknown commit must not read as "nothing happened".
-                return Err(if maybe_committed {
-                    StoreError::Unknown
-                } else {
-                    error
+            let over = attempt >= attempts || Instant::now() + wait >= deadline;
+            if over || !error.is_retryable() {
+                // What ends a later attempt must not read as "nothing happened".
+                return Err(match error {
+                    StoreError::Fatal(_) => error,
+                    _ if maybe_committed => StoreError::Unknown,
+                    _ => error,
                 });
             }
             tokio::time::sleep(wait).await;
@@ -382,7 +380,7 @@ impl Transaction {
         }
     }
 
-    /// The first rows of `begin..end`.
+    /// The first rows of `begin..end`. What the page covers is read, the transaction's own keys too.
     ///
     /// # Errors
     ///

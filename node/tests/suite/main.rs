@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test just so")]
 
+/// The config: what is read from where, and that all errors come at once.
+mod config;
+/// The program: clusters on one machine start, lose a region, go on and stop.
+mod dev;
+/// Token keys and certificates: round trips, permissions, nothing overwritten.
+mod pki;
 /// The store: one suite for all engines, and what only the embedded one has.
 mod store;

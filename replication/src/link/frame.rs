@@ -137,7 +137,7 @@ impl Frame {
         .into()
     }
 
-    /// Reads a frame of at most [`FRAME_BYTES_MAX`] bytes. Batches share the memory of `bytes`.
+    /// Reads a frame of at most [`FRAME_BYTES_MAX`] bytes. Keeps nothing of their memory.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         if bytes.len() > FRAME_BYTES_MAX {
             return Err(DecodeError::Range("frame"));
@@ -426,7 +426,8 @@ impl TryFrom<BatchesWire> for Batches {
                 return Err(DecodeError::Range("order of stamps"));
             }
             last = stamp;
-            batches.push((stamp, batch.bytes));
+            // A copy: a slice would keep its whole frame alive, of which we only count the batch.
+            batches.push((stamp, Bytes::copy_from_slice(&batch.bytes)));
         }
         Ok(Self {
             shard: shard_from_wire(wire.shard)?,

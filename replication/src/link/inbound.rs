@@ -11,7 +11,7 @@ use super::{Alert, Batches, Effect, Engine, Frame, GAP_DELAY, LinkId, LogKey, RE
 use crate::cursor::ShardCursor;
 use crate::id::{RegionId, Stamp};
 use crate::limits::{
-    APPLY_BATCHES_MAX, APPLY_BYTES_MAX, BATCH_OVERHEAD_BYTES, INBOUND_BYTES_MAX,
+    APPLY_BATCHES_MAX, APPLY_BYTES_MAX, BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, INBOUND_BYTES_MAX,
     INBOUND_LOG_BYTES_MAX,
 };
 use crate::op::Batch;
@@ -349,6 +349,9 @@ impl Engine {
 
 /// Why a batch cannot be taken is told in words.
 fn read(key: LogKey, bytes: &[u8]) -> Result<Batch, String> {
+    if bytes.len() > BATCH_BYTES_MAX {
+        return Err(format!("it has {} bytes", bytes.len()));
+    }
     let batch = Batch::decode(bytes).map_err(|error| error.to_string())?;
     if batch.origin == key.origin {
         Ok(batch)

@@ -184,7 +184,7 @@ impl Engine {
             Event::Timer => self.timer_set = None,
             Event::Wall { unix_ms } => self.wall = Some((unix_ms, self.now)),
         }
-        while let Some(timer) = self.timers.pop_due(self.now) {
+        for timer in self.timers.take_due(self.now) {
             self.on_timer(timer);
         }
         if let Some(at) = self.timers.next()

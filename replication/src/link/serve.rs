@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::session::Link;
 use super::timer::Timer;
 use super::{Batches, Effect, Engine, Frame, LinkId, LogKey, RETRY_DELAY};
 use crate::id::Stamp;
@@ -20,6 +21,13 @@ pub(super) struct Serve {
     /// Last stamp and bytes of each frame that is not acked.
     unacked: VecDeque<(Stamp, usize)>,
     unacked_bytes: usize,
+}
+
+impl Link {
+    /// Counts reads that are under way as if they filled what they may.
+    fn has_credit(&self) -> bool {
+        self.unacked_bytes + self.reads.len() * LOG_READ_BYTES_MAX < LINK_UNACKED_BYTES_MAX
+    }
 }
 
 impl Engine {
@@ -106,7 +114,7 @@ impl Engine {
         {
             return;
         }
-        let bytes_max = if state.unacked_bytes < LINK_UNACKED_BYTES_MAX {
+        let bytes_max = if state.has_credit() {
             LOG_READ_BYTES_MAX
         } else if serve.unacked.is_empty() {
             1 // A single batch: others on this link may be waiting for it.
@@ -128,7 +136,7 @@ impl Engine {
 
     fn pump_starved(&mut self, link: LinkId) {
         while let Some(state) = self.links.get_mut(&link)
-            && state.unacked_bytes < LINK_UNACKED_BYTES_MAX
+            && state.has_credit()
             && let Some(key) = state.starved.pop_front()
         {
             self.pump(link, key);
@@ -151,18 +159,35 @@ impl Engine {
             return;
         };
         state.reads.remove(&key);
+        match state.serves.get_mut(&key) {
+            Some(serve) if serve.sent == from && to > from => {
+                self.send_batches(link, key, from, to, batches);
+            }
+            Some(serve) if serve.sent == from => {
+                self.timers
+                    .set(Timer::Read(link, key), self.now + RETRY_DELAY);
+            }
+            // It was asked for by a subscription that is gone or was replaced.
+            _ => {}
+        }
+        self.pump(link, key);
+        self.pump_starved(link);
+    }
+
+    fn send_batches(
+        &mut self,
+        link: LinkId,
+        key: LogKey,
+        from: Stamp,
+        to: Stamp,
+        batches: Vec<(Stamp, Bytes)>,
+    ) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
         let Some(serve) = state.serves.get_mut(&key) else {
             return;
         };
-        if serve.sent != from {
-            // Asked for by a subscription that has been replaced.
-            return self.pump(link, key);
-        }
-        if to <= from {
-            self.timers
-                .set(Timer::Read(link, key), self.now + RETRY_DELAY);
-            return;
-        }
         let frames = split(key, from, to, batches);
         serve.sent = to;
         for frame in &frames {
@@ -176,7 +201,6 @@ impl Engine {
         for frame in frames {
             self.send(link, Frame::Batches(frame));
         }
-        self.pump(link, key);
     }
 
     pub(super) fn on_log_trimmed(&mut self, link: LinkId, key: LogKey, floor: Stamp) {
@@ -184,22 +208,23 @@ impl Engine {
             return;
         };
         state.reads.remove(&key);
-        let Some(serve) = state.serves.get(&key) else {
-            return;
-        };
-        if serve.sent >= floor {
-            // Asked for by a subscription that has been replaced.
-            return self.pump(link, key);
+        if state
+            .serves
+            .get(&key)
+            .is_some_and(|serve| serve.sent < floor)
+        {
+            self.on_unsubscribe(link, key);
+            self.send(
+                link,
+                Frame::TooOld {
+                    shard: key.shard,
+                    origin: key.origin,
+                    floor,
+                },
+            );
         }
-        self.on_unsubscribe(link, key);
-        self.send(
-            link,
-            Frame::TooOld {
-                shard: key.shard,
-                origin: key.origin,
-                floor,
-            },
-        );
+        self.pump(link, key);
+        self.pump_starved(link);
     }
 }
 

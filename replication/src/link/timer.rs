@@ -64,9 +64,17 @@ impl Timers {
         self.order.first().map(|(at, _)| *at)
     }
 
-    pub(super) fn pop_due(&mut self, now: Duration) -> Option<Timer> {
-        let (_, timer) = *self.order.first().filter(|(at, _)| *at <= now)?;
-        self.cancel(timer);
-        Some(timer)
+    /// All that is due, in order. What is set again meanwhile waits for the next time.
+    pub(super) fn take_due(&mut self, now: Duration) -> Vec<Timer> {
+        let due: Vec<Timer> = self
+            .order
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, timer)| *timer)
+            .collect();
+        for timer in &due {
+            self.cancel(*timer);
+        }
+        due
     }
 }

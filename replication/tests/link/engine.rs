@@ -272,3 +272,24 @@ fn the_peers_clock_is_compared() {
     }));
     assert_eq!(hand.engine.peers()[&region(2)].clock_offset_ms, Some(300));
 }
+
+/// G17: batches that no store could have committed, or of another log, stop their log only.
+#[test]
+fn g17_batches_that_cannot_be_true_stop_their_log() {
+    let check = |bytes, expected: &str| {
+        let mut hand = Hand::open(Role::Puller);
+        let effects = hand.raw_batches(0, 1, vec![(stamp(1), bytes)]);
+        assert_eq!(close_reason(&effects), None);
+        assert_eq!(names(&effects), ["Unsubscribe"]);
+        let stopped = &hand.engine.peers()[&region(2)].stopped;
+        assert!(
+            matches!(stopped.as_slice(), [(_, _, at, reason)]
+                if *at == stamp(1) && reason.contains(expected)),
+            "{stopped:?}"
+        );
+    };
+    let none = ShardCursor::new();
+    check(batch(origin(3), 1, none.clone(), 20), "its origin is 3.100");
+    check(batch(origin(2), 1, none, 66_000), "it has 66");
+    check(bytes::Bytes::new(), "origin");
+}

@@ -170,3 +170,22 @@ fn a_full_have_fits() {
     let unix_ms = Some(i64::MIN);
     assert!(Frame::Have(Have { cursor, unix_ms }).encode().len() <= FRAME_BYTES_MAX);
 }
+
+/// G17: a small batch in a large frame must not hold the frame's memory.
+#[test]
+fn g17_batches_do_not_hold_their_frame() {
+    let batches = vec![(Stamp::new(1, 0), Bytes::from_static(b"batch"))];
+    let bytes = Frame::Batches(Batches {
+        shard: ShardId(0),
+        origin: Origin::from([0; 6]),
+        from: Stamp::MIN,
+        to: Stamp::new(1, 0),
+        batches,
+    })
+    .encode();
+    let Ok(Frame::Batches(read)) = Frame::decode(bytes.clone()) else {
+        panic!("it is a frame");
+    };
+    let held = read.batches[0].1.as_ptr();
+    assert!(!bytes.as_ptr_range().contains(&held));
+}

@@ -36,6 +36,7 @@ fn run(seed: u64) -> u64 {
         };
         sim.paths.insert(*pair, path);
     }
+    sim.others = if sim.rng.random_bool(0.5) { 0.1 } else { 0.0 };
     sim.dial_all();
 
     let steps = sim.rng.random_range(50..400);
@@ -54,7 +55,9 @@ fn run(seed: u64) -> u64 {
             70..76 => sim.set_both(a, b, false),
             76..80 => sim.set_up(a, b, false),
             80..92 => sim.set_both(a, b, true),
-            92..96 => sim.restart(n),
+            92..95 => sim.restart(n),
+            // One region only: what two disks lose together may be gone for good.
+            95..96 => sim.rebuild(1),
             _ => {
                 let pause = sim.rng.random_range(0..3000);
                 sim.run_for(ms(pause));
@@ -88,7 +91,7 @@ fn run(seed: u64) -> u64 {
     sim.sent.values().sum()
 }
 
-/// G1, G4, G7, G10.
+/// G1, G4, G7, G10, G16.
 #[test]
 fn g1_g10_random_faults_lose_double_and_misorder_nothing() {
     if let Some(seed) = env("WHIMBREL_SEED") {

@@ -1,6 +1,9 @@
 //! Regions with a modelled store each, joined by links that lose, delay, double and reorder frames,
 //! in virtual time. Equal seeds give equal runs.
 
+/// Time goes on, and what is due happens.
+mod steps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -53,7 +56,10 @@ enum What {
     Read(LinkId, ShardId, Origin, Stamp, usize),
     /// The store commits, then the engine hears of it.
     Commit(ShardId, Origin, Stamp, Vec<(Stamp, Bytes)>),
+    /// A commit of a former life, or of another node of the region, of which nobody waits to hear.
+    LateCommit(ShardId, Origin, Stamp, Vec<(Stamp, Bytes)>),
     Applied(ShardId, Origin),
+    Appended(ShardId, Origin),
     Timer,
     LinkUp(u16, u16),
 }
@@ -124,6 +130,8 @@ pub(crate) struct Sim {
     pub(crate) no_dial: BTreeSet<(u16, u16)>,
     /// Batches whose apply fails: origin and stamp.
     pub(crate) poison: BTreeSet<(Origin, Stamp)>,
+    /// How often another node of a region commits the same batches just before.
+    pub(crate) others: f64,
 }
 
 impl Sim {
@@ -142,6 +150,7 @@ impl Sim {
             sent: BTreeMap::new(),
             no_dial: BTreeSet::new(),
             poison: BTreeSet::new(),
+            others: 0.0,
         };
         for n in 1..=regions {
             let node = Node {
@@ -241,11 +250,14 @@ impl Sim {
             .collect();
         for at in under_way {
             let due = self.queue.remove(&at).expect("it was found just now");
-            if let What::Commit(shard, origin, from, batches) = due.what
-                && self.rng.random_bool(0.5)
-            {
-                let node = self.nodes.get_mut(&n).expect("a node");
-                node.store.apply(shard, origin, from, &batches);
+            if let What::Commit(shard, origin, from, batches) = due.what {
+                if self.rng.random_bool(0.4) {
+                    let node = self.nodes.get_mut(&n).expect("a node");
+                    node.store.apply(shard, origin, from, &batches);
+                } else if self.rng.random_bool(0.5) {
+                    let after = ms(self.rng.random_range(0..300));
+                    self.later(n, after, What::LateCommit(shard, origin, from, batches));
+                }
             }
         }
         let regions = self.nodes.len() as u16;
@@ -265,8 +277,9 @@ impl Sim {
         node.store = Store::default();
         node.origin.incarnation += 1;
         // What was being committed went into the old store.
-        self.queue
-            .retain(|_, due| !(due.node == n && matches!(due.what, What::Commit(..))));
+        self.queue.retain(|_, due| {
+            !(due.node == n && matches!(due.what, What::Commit(..) | What::LateCommit(..)))
+        });
         self.restart(n);
     }
 
@@ -379,140 +392,5 @@ impl Sim {
             }
             self.at(to, at, What::Frame(link, frame.encode()));
         }
-    }
-
-    /// Runs what is due until `until`.
-    pub(crate) fn run_until(&mut self, until: Duration) {
-        while let Some((&(at, sequence), _)) = self.queue.first_key_value()
-            && at <= until
-        {
-            let due = self
-                .queue
-                .remove(&(at, sequence))
-                .expect("it is the first key");
-            self.now = at;
-            self.step(due);
-        }
-        self.now = until;
-    }
-
-    pub(crate) fn run_for(&mut self, time: Duration) {
-        self.run_until(self.now + time);
-    }
-
-    fn step(&mut self, due: Due) {
-        let n = due.node;
-        // Dialling goes on over restarts; all else is lost with the memory.
-        if let What::LinkUp(puller, server) = due.what {
-            return self.dial(puller, server);
-        }
-        let node = self.nodes.get_mut(&n).expect("a node");
-        if due.life != node.life {
-            return;
-        }
-        match due.what {
-            What::LinkUp(..) => {}
-            What::Frame(link, bytes) => {
-                if self.links.contains_key(&link) {
-                    let frame = Frame::decode(bytes).expect("our own frames can be read");
-                    self.event(n, Event::Frame { link, frame });
-                }
-            }
-            What::Read(link, shard, origin, from, bytes_max) => {
-                let floor = node.store.floors.get(&(shard, origin)).copied();
-                if let Some(floor) = floor.filter(|floor| from < *floor) {
-                    return self.event(
-                        n,
-                        Event::LogTrimmed {
-                            link,
-                            shard,
-                            origin,
-                            floor,
-                        },
-                    );
-                }
-                let (to, batches) = node.store.read((shard, origin), from, bytes_max);
-                self.event(
-                    n,
-                    Event::LogRead {
-                        link,
-                        shard,
-                        origin,
-                        from,
-                        to,
-                        batches,
-                    },
-                );
-            }
-            What::Commit(shard, origin, from, batches) => {
-                if let Some((at, _)) = batches
-                    .iter()
-                    .find(|(at, _)| self.poison.contains(&(origin, *at)))
-                {
-                    let (at, reason) = (*at, "poisoned".to_owned());
-                    return self.event(
-                        n,
-                        Event::ApplyFailed {
-                            shard,
-                            origin,
-                            at,
-                            reason,
-                        },
-                    );
-                }
-                node.store.apply(shard, origin, from, &batches);
-                // A crash may fall between the commit and the news of it.
-                let after = ms(self.rng.random_range(0..3));
-                self.later(n, after, What::Applied(shard, origin));
-            }
-            What::Applied(shard, origin) => {
-                let to = node.store.held(shard, origin);
-                self.event(n, Event::Applied { shard, origin, to });
-            }
-            What::Timer => self.event(n, Event::Timer),
-        }
-        self.check_acks(n);
-    }
-
-    /// G1, G14: what a region thinks that another holds is on the other's disk.
-    fn check_acks(&self, n: u16) {
-        for (peer, status) in self.nodes[&n].engine.peers() {
-            let other = &self.nodes[&peer.0];
-            if status.origin != Some(other.origin) {
-                continue; // It does not know yet that the other was rebuilt.
-            }
-            for (shard, cursor) in status.holds.iter() {
-                for (origin, at) in cursor.iter() {
-                    let has = other.store.held(shard, origin);
-                    assert!(
-                        at.stamp <= has,
-                        "G1: region {n} takes it that {peer} holds {origin} {at:?}; it has {has:?}"
-                    );
-                }
-            }
-        }
-    }
-
-    pub(crate) fn converged(&self) -> bool {
-        let mut stores = self.nodes.values().map(|node| &node.store.logs);
-        let first = stores.next().expect("a node");
-        stores.all(|logs| logs == first)
-    }
-
-    /// Time until all stores are equal, or a panic.
-    pub(crate) fn settle(&mut self, within: Duration) -> Duration {
-        let start = self.now;
-        while !self.converged() {
-            if self.now - start > within {
-                let held: Vec<_> = self
-                    .nodes
-                    .iter()
-                    .map(|(n, node)| (n, &node.store.cursor))
-                    .collect();
-                panic!("G1: not converged after {within:?}: {held:#?}");
-            }
-            self.run_for(ms(20));
-        }
-        self.now - start
     }
 }

@@ -112,18 +112,27 @@ impl Shared {
     /// Stops the engine.
     fn fail(&self, error: &dyn std::fmt::Display) {
         let reason: Arc<str> = error.to_string().into();
-        tracing::error!(%reason, "the store has stopped");
-        self.failure.send_if_modified(|failure| {
+        let first = self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
-            failure.get_or_insert(reason);
+            failure.get_or_insert_with(|| reason.clone());
             first
         });
+        if first {
+            tracing::error!(%reason, "the store has stopped");
+        }
     }
 
     /// A read that fails means damaged files or a broken disk: no reason to go on writing.
     fn read_failed(&self, error: &fjall::Error) -> StoreError {
         self.fail(error);
         self.stopped()
+    }
+
+    fn alive(&self) -> Result<(), StoreError> {
+        if self.failure.borrow().is_some() {
+            return Err(self.stopped());
+        }
+        Ok(())
     }
 
     fn stopped(&self) -> StoreError {
@@ -207,9 +216,7 @@ impl Embedded {
 
     pub(super) fn begin(&self) -> Result<Transaction, StoreError> {
         let shared = &self.0.shared;
-        if shared.failure.borrow().is_some() {
-            return Err(shared.stopped());
-        }
+        shared.alive()?;
         let (view, version) = {
             let published = shared
                 .published

@@ -386,6 +386,8 @@ impl Transaction {
             // All was read from one view, so it stands as of that view.
             return Ok(None);
         }
+        // Also after a failure of another's read, of which the committer does not know.
+        shared.alive()?;
         if self.began.elapsed() > shared.window {
             return Err(StoreError::TooOld);
         }

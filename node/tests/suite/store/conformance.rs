@@ -18,7 +18,7 @@ macro_rules! conformance {
             pages_conflict_only_where_read, clears_conflict, blind_writes_do_not_conflict,
             snapshot_reads_do_not_conflict, explicit_conflict_ranges, views_are_fixed,
             own_commits_are_seen, read_only_commits, watch_fires, watch_does_not_fire,
-            watch_sees_what_came_before, watch_of_an_own_write, run_retries, run_survives_its_caller,
+            watch_sees_what_came_before, watch_of_an_own_write, run_retries, run_survives_its_caller, run_keeps_unknown,
             read_refuses_writes,
         );
     };
@@ -640,6 +640,31 @@ pub(crate) async fn run_survives_its_caller(store: &Store) {
     };
     let conflict = |_| async { Err::<(), _>(StoreError::Conflict) };
     assert_eq!(store.run(once, conflict).await, Err(StoreError::Conflict));
+}
+
+/// What comes after an unknown commit does not hide it.
+pub(crate) async fn run_keeps_unknown(store: &Store) {
+    for last in [
+        StoreError::Conflict,
+        StoreError::TooOld,
+        StoreError::Unavailable("".into()),
+    ] {
+        let attempt = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let fail = move |_| {
+            let first = attempt.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let error = if first {
+                StoreError::Unknown
+            } else {
+                last.clone()
+            };
+            async { Err::<(), _>(error) }
+        };
+        let three = RunOptions {
+            attempts: 3,
+            ..RunOptions::default()
+        };
+        assert_eq!(store.run(three, fail).await, Err(StoreError::Unknown));
+    }
 }
 
 pub(crate) async fn read_refuses_writes(store: &Store) {

@@ -265,7 +265,10 @@ pub(crate) async fn serializable(store: &Store, load: Load, seed: u64) -> State 
         views(done, committed.len());
     }
     println!("{} committed, {conflicts} refused", committed.len());
-    assert!(committed.len() > done.len() / 10);
+    assert!(
+        committed.len() > done.len() / 50,
+        "hardly anything was tested"
+    );
     end
 }
 

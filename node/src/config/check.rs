@@ -1,0 +1,370 @@
+//! From what was typed to what holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::value::Dict;
+use tracing_subscriber::EnvFilter;
+use whimbrel_client::token;
+use whimbrel_replication::id::{ClusterId, RegionId};
+use whimbrel_replication::limits::{REGIONS_MAX, REVISION_HEADS_MAX, SHARDS_MAX, TEXT_BYTES_MAX};
+
+use super::read::{Issues, Section};
+use super::{
+    Auth, Clock, Cluster, Config, ConfigError, Issue, Limits, Listen, Log, LogFormat, Region,
+    Shutdown, Tls,
+};
+
+const REGION_NAME_CHARS_MAX: usize = 32;
+const URL_REMEDY: &str = "give URLs such as \"https://eu.example.org\", without a path";
+const QUIC_REMEDY: &str = "give addresses such as \"eu.example.org:7400\"";
+
+/// Whether this can be a region's name; if not, why.
+pub fn check_region_name(name: &str) -> Result<(), &'static str> {
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+    let goes_on = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if starts && goes_on && name.len() <= REGION_NAME_CHARS_MAX {
+        Ok(())
+    } else {
+        Err("not 1 to 32 of a-z, 0-9 and -, starting with a letter")
+    }
+}
+
+pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
+    let dict: Dict = figment.extract().map_err(|error| ConfigError {
+        issues: error
+            .into_iter()
+            .map(|error| Issue {
+                key: error
+                    .metadata
+                    .as_ref()
+                    .and_then(|m| m.source.as_ref())
+                    .map_or_else(|| "config".to_owned(), ToString::to_string),
+                problem: error.kind.to_string(),
+                remedy: "correct the syntax".to_owned(),
+            })
+            .collect(),
+    })?;
+    let mut issues = Issues::default();
+    let issue = &mut issues;
+    let mut root = Section::root(figment, dict);
+
+    let region: Option<String> = root.required("region", "name this node's region", issue);
+    let cluster = cluster(root.section("cluster", issue), issue);
+    let own = region.as_ref().and_then(|name| {
+        let found = cluster.1.iter().find(|region| region.name == *name);
+        // Where a region does not hold, it may be this one.
+        if found.is_none() && !issue.any_in("cluster.regions") {
+            issue.add(
+                "region",
+                format!("`{name}` is not in cluster.regions"),
+                "add it there, or name one that is",
+            );
+        }
+        found.cloned()
+    });
+    let listen = listen(root.section("listen", issue), issue);
+    let data_dir = root
+        .paths("data_dir", "name a folder on a local disk", issue)
+        .pop();
+    let tls = tls(root.section("tls", issue), issue);
+    let auth = auth(root.section("auth", issue), issue);
+    let clock = clock(root.section("clock", issue), issue);
+    let limits = limits(root.section("limits", issue), issue);
+    let shutdown = shutdown(root.section("shutdown", issue), issue);
+    let log = log(root.section("log", issue), issue);
+    root.end(issue);
+
+    let config = (|| {
+        Some(Config {
+            region: own?,
+            cluster: Cluster {
+                id: cluster.0?,
+                shards: cluster.2,
+                regions: cluster.1,
+            },
+            listen: listen?,
+            data_dir: data_dir?,
+            tls: tls?,
+            auth,
+            clock,
+            limits,
+            shutdown,
+            log,
+        })
+    })();
+    let issues = issues.into_inner();
+    match config {
+        Some(config) if issues.is_empty() => Ok(config),
+        _ => Err(ConfigError { issues }),
+    }
+}
+
+/// Id, regions and shards; what is wrong is left out.
+fn cluster(mut section: Section<'_>, issues: &mut Issues) -> (Option<ClusterId>, Vec<Region>, u16) {
+    let remedy = "give the 26 characters that every node of the cluster has";
+    let id = section
+        .required::<String>("id", remedy, issues)
+        .and_then(|text| {
+            text.parse()
+                .map_err(|_| {
+                    let problem = format!("`{text}` is not 16 bytes in lower-case base32hex");
+                    issues.add(section.key("id"), problem, remedy);
+                })
+                .ok()
+        });
+    let shards = section.number("shards", 16, 1..=u64::from(SHARDS_MAX), issues);
+    let mut regions = Vec::new();
+    let (mut names, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+    let list = section.sections("regions", issues);
+    if list.is_empty() || list.len() > REGIONS_MAX {
+        issues.add(
+            section.key("regions"),
+            format!("{} regions are outside 1..={REGIONS_MAX}", list.len()),
+            "write one [[cluster.regions]] for each region",
+        );
+    }
+    for entry in list {
+        let (name_key, number_key) = (entry.key("name"), entry.key("number"));
+        let Some(region) = self::region(entry, issues) else {
+            continue;
+        };
+        if let Some(first) = names.insert(region.name.clone(), name_key.clone()) {
+            issues.add(
+                name_key,
+                format!("`{}` is also {first}", region.name),
+                "give every region its own name",
+            );
+        }
+        if let Some(first) = numbers.insert(region.id, number_key.clone()) {
+            issues.add(
+                number_key,
+                format!("{} is also {first}", region.id),
+                "give every region its own number, and never one of a removed region",
+            );
+        }
+        regions.push(region);
+    }
+    if regions.len() > 1 {
+        for (i, region) in regions.iter().enumerate() {
+            if region.quic.is_empty() {
+                issues.add(
+                    format!("cluster.regions[{i}].quic"),
+                    format!("empty, so that no region reaches `{}`", region.name),
+                    QUIC_REMEDY,
+                );
+            }
+        }
+    }
+    section.end(issues);
+    (id, regions, u16::try_from(shards).unwrap_or(SHARDS_MAX))
+}
+
+fn region(mut section: Section<'_>, issues: &mut Issues) -> Option<Region> {
+    let name: Option<String> = section.required("name", "name the region", issues);
+    if let Some(name) = &name
+        && let Err(problem) = check_region_name(name)
+    {
+        issues.add(
+            section.key("name"),
+            format!("`{name}` is {problem}"),
+            "choose a short name such as \"eu\" or \"us-east\"",
+        );
+    }
+    let remedy = format!("give a number in 1..={} that no region ever had", u16::MAX);
+    let number = section.required::<i64>("number", &remedy, issues);
+    let number = number.and_then(|number| match u16::try_from(number) {
+        Ok(number) if number > 0 => Some(number),
+        _ => {
+            let problem = format!("{number} is outside 1..={}", u16::MAX);
+            issues.add(section.key("number"), problem, &remedy);
+            None
+        }
+    });
+    let urls: Vec<String> = section
+        .required("urls", URL_REMEDY, issues)
+        .unwrap_or_default();
+    for url in &urls {
+        let rest = url
+            .strip_prefix("https://")
+            .or_else(|| url.strip_prefix("http://"));
+        if !rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' '])) {
+            issues.add(
+                section.key("urls"),
+                format!("`{url}` is not the start of an http(s) URL"),
+                URL_REMEDY,
+            );
+        }
+    }
+    let quic: Vec<String> = section
+        .optional("quic", QUIC_REMEDY, issues)
+        .unwrap_or_default();
+    for address in &quic {
+        let holds = address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if !holds {
+            issues.add(
+                section.key("quic"),
+                format!("`{address}` is not host:port"),
+                QUIC_REMEDY,
+            );
+        }
+    }
+    section.end(issues);
+    Some(Region {
+        name: name?,
+        id: RegionId(number?),
+        urls,
+        quic,
+    })
+}
+
+fn listen(mut section: Section<'_>, issues: &mut Issues) -> Option<Listen> {
+    let mut address = |key| {
+        let remedy = "give an IP address and port such as \"127.0.0.1:7100\"";
+        let text: String = section.required(key, remedy, issues)?;
+        let parsed: Option<SocketAddr> = text.parse().ok();
+        if parsed.is_none() {
+            let problem = format!("`{text}` is not an IP address and port");
+            issues.add(section.key(key), problem, remedy);
+        }
+        parsed
+    };
+    let (http, admin, quic) = (address("http"), address("admin"), address("quic"));
+    if http.is_some() && http == admin && http.is_some_and(|a| a.port() != 0) {
+        issues.add(
+            "listen.admin",
+            "the same address as listen.http",
+            "give it another port: it has no authentication",
+        );
+    }
+    section.end(issues);
+    Some(Listen {
+        http: http?,
+        admin: admin?,
+        quic: quic?,
+    })
+}
+
+fn tls(mut section: Section<'_>, issues: &mut Issues) -> Option<Tls> {
+    let mut file = |key| {
+        let remedy = "`whimbrel-node ca` makes authority and certificates";
+        let path = section.paths(key, remedy, issues).pop()?;
+        if let Err(error) = fs::File::open(&path) {
+            let problem = format!("cannot read {}: {error}", path.display());
+            issues.add(section.key(key), problem, remedy);
+        }
+        Some(path)
+    };
+    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+    section.end(issues);
+    Some(Tls {
+        ca: ca?,
+        cert: cert?,
+        key: key?,
+    })
+}
+
+fn auth(mut section: Section<'_>, issues: &mut Issues) -> Auth {
+    let remedy = "list files with Ed25519 public keys, PEM or JWKS; `whimbrel-node keys` makes one";
+    let key = section.key("keys");
+    let keys: Vec<PathBuf> = section.paths("keys", remedy, issues);
+    for path in &keys {
+        let problem = match fs::read(path) {
+            Ok(content) => token::public_keys(&content).err().map(|e| e.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            issues.add(&key, format!("{}: {problem}", path.display()), remedy);
+        }
+    }
+    section.end(issues);
+    Auth { keys }
+}
+
+fn clock(mut section: Section<'_>, issues: &mut Issues) -> Clock {
+    let max_drift_ms = section.number("max_drift_ms", 500, 1..=60_000, issues);
+    section.end(issues);
+    Clock {
+        max_drift: Duration::from_millis(max_drift_ms),
+    }
+}
+
+fn limits(mut section: Section<'_>, issues: &mut Issues) -> Limits {
+    let mut number = |key, default, range| section.number(key, default, range, issues);
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let rate = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let text_max = TEXT_BYTES_MAX as u64;
+    let limits = Limits {
+        text_bytes: size(number("text_bytes", text_max, 1..=text_max)),
+        title_bytes: size(number("title_bytes", 256, 1..=4096)),
+        emoji_bytes: size(number("emoji_bytes", 32, 4..=256)),
+        members: size(number("members", 10_000, 2..=100_000)),
+        edits_per_message: size(number(
+            "edits_per_message",
+            1000,
+            1..=REVISION_HEADS_MAX as u64,
+        )),
+        body_bytes: size(number("body_bytes", 64 * 1024, 1024..=1024 * 1024)),
+        writes_per_second: rate(number("writes_per_second", 50, 1..=1_000_000)),
+        write_burst: rate(number("write_burst", 100, 1..=1_000_000)),
+        connections_per_user: size(number("connections_per_user", 200, 1..=100_000)),
+        in_flight: size(number("in_flight", 1024, 1..=100_000)),
+    };
+    if limits.body_bytes < limits.text_bytes + 1024 {
+        issues.add(
+            "limits.body_bytes",
+            format!(
+                "{} leaves no room for a text of limits.text_bytes = {}",
+                limits.body_bytes, limits.text_bytes
+            ),
+            "raise it to four times the text, or lower limits.text_bytes",
+        );
+    }
+    section.end(issues);
+    limits
+}
+
+fn shutdown(mut section: Section<'_>, issues: &mut Issues) -> Shutdown {
+    let drain_ms = section.number("drain_ms", 5000, 0..=300_000, issues);
+    section.end(issues);
+    Shutdown {
+        drain: Duration::from_millis(drain_ms),
+    }
+}
+
+fn log(mut section: Section<'_>, issues: &mut Issues) -> Log {
+    let remedy = "give \"human\" or \"json\"";
+    let format: Option<String> = section.optional("format", remedy, issues);
+    let format = match format.as_deref() {
+        None | Some("human") => LogFormat::Human,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            issues.add(
+                section.key("format"),
+                format!("`{other}` is unknown"),
+                remedy,
+            );
+            LogFormat::Human
+        }
+    };
+    let remedy = "give directives such as \"info\" or \"info,whimbrel_node=debug\"";
+    let filter = section
+        .optional::<String>("filter", remedy, issues)
+        .unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = EnvFilter::try_new(&filter) {
+        issues.add(
+            section.key("filter"),
+            format!("`{filter}`: {error}"),
+            remedy,
+        );
+    }
+    section.end(issues);
+    Log { format, filter }
+}

@@ -1,0 +1,170 @@
+//! A whole cluster on this machine: one process per region, embedded store, throw-away keys.
+//!
+//! The folder outlives the processes: ids, keys and ports are made once, so starting again goes on
+//! with the data, at the same addresses.
+
+mod layout;
+mod region;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use whimbrel_client::api::DevCluster;
+
+pub use layout::{DEFAULT_REGIONS, Layout};
+use region::{Exit, Running};
+
+/// What `whimbrel-node dev` was asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster's folder, default `.whimbrel`.
+    pub data: PathBuf,
+    /// Regions of a new cluster, default [`DEFAULT_REGIONS`].
+    pub regions: Option<Vec<String>>,
+    /// Start this one region beside the running rest.
+    pub only: Option<String>,
+    /// First port of a new cluster; free ones are looked for otherwise.
+    pub port_base: Option<u16>,
+}
+
+/// Runs regions until `shutdown`, then stops those that it started.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&options.data)
+        .with_context(|| format!("no such folder: {}", options.data.display()))?;
+    if let Some(name) = &options.only {
+        anyhow::ensure!(
+            options.regions.is_none(),
+            "--only starts a region of the cluster as it is; leave --regions away"
+        );
+        return only(&dir, name, shutdown).await;
+    }
+    let _lock = layout::lock(&dir)?;
+    let layout = Layout::open_or_make(&dir, options.regions.as_deref(), options.port_base)?;
+    for region in &layout.regions {
+        layout.ensure_stopped(region)?;
+    }
+    layout.remove_description()?;
+
+    let mut running = Vec::new();
+    for region in &layout.regions {
+        running.push(Running::start(&layout, region)?);
+    }
+    let ready = tokio::select! {
+        ready = all_ready(&mut running) => ready,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    if ready.is_ok() && !shutdown.is_cancelled() {
+        let pids: Vec<u32> = running.iter().map(Running::pid).collect();
+        let cluster = layout.describe(&pids);
+        layout.write_description(&cluster)?;
+        print_start(&dir, &options.data, &cluster);
+    }
+    if ready.is_err() {
+        shutdown.cancel();
+    }
+    let mut tasks = JoinSet::new();
+    for region in running {
+        tasks.spawn(region.watch(shutdown.clone()));
+    }
+    while let Some(exit) = tasks.join_next().await {
+        if let Exit::Died { name, how } = exit.context("the watch of a region panicked")? {
+            println!(
+                "{name} stopped ({how}); start it again with: whimbrel-node dev --data {} --only {name}",
+                options.data.display()
+            );
+        }
+    }
+    ready?;
+    if !shutdown.is_cancelled() {
+        println!("no region is left that this process started; Ctrl-C ends it");
+        shutdown.cancelled().await;
+    }
+    Ok(())
+}
+
+async fn all_ready(running: &mut [Running]) -> anyhow::Result<()> {
+    for region in running {
+        region.ready().await?;
+    }
+    Ok(())
+}
+
+async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let layout = Layout::open(dir)?.with_context(|| {
+        format!(
+            "{} holds no cluster; `whimbrel-node dev --data {}` makes one",
+            dir.display(),
+            dir.display()
+        )
+    })?;
+    let region = layout.region(name)?;
+    layout.ensure_stopped(region)?;
+    let mut running = Running::start(&layout, region)?;
+    let ready = tokio::select! {
+        ready = running.ready() => ready,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    if ready.is_ok() && !shutdown.is_cancelled() {
+        layout.update_pid(name, running.pid())?;
+        println!("{name} is ready at {}; Ctrl-C stops it", region.url());
+    } else {
+        shutdown.cancel();
+    }
+    let exit = running.watch(shutdown).await;
+    ready?;
+    match exit {
+        Exit::Asked => Ok(()),
+        Exit::Died { name, how } => anyhow::bail!(
+            "{name} stopped ({how}); its log is {}",
+            region.log(dir).display()
+        ),
+    }
+}
+
+fn print_start(dir: &Path, data: &Path, cluster: &DevCluster) {
+    println!("{}", start_text(dir, data, cluster));
+}
+
+/// What a newcomer sees: where the regions are, and what to try.
+fn start_text(dir: &Path, data: &Path, cluster: &DevCluster) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("The cluster runs; its data is in {}\n", dir.display());
+    for region in &cluster.regions {
+        let _ = writeln!(
+            text,
+            "  {:<8} {}  (log: {})",
+            region.name,
+            region.url,
+            region.log.display()
+        );
+    }
+    let first = cluster.regions.first().map_or("eu", |r| &r.name);
+    let second = cluster.regions.get(1).map_or(first, |r| &r.name);
+    let _ = write!(
+        text,
+        "
+Try it. In a second terminal, bob listens in {second}:
+
+  whimbrel() {{ cargo run -q --release -p whimbrel-client --bin whimbrel -- --dev {dev} \"$@\"; }}
+  whimbrel --user bob --region {second} tail
+
+In a third one, ada writes in {first}:
+
+  whimbrel() {{ cargo run -q --release -p whimbrel-client --bin whimbrel -- --dev {dev} \"$@\"; }}
+  C=$(whimbrel --user ada --region {first} create --kind channel --title hello --member bob)
+  whimbrel --user ada --region {first} send $C 'Hello from {first}'
+
+Lose a region, go on without it, and bring it back:
+
+  kill -9 {pid}
+  whimbrel --user ada send $C 'Still here'
+  cargo run -q --release -p whimbrel-node -- dev --data {dev} --only {first}
+
+Ctrl-C stops all.",
+        dev = data.display(),
+        pid = cluster.regions.first().map_or(0, |r| r.pid),
+    );
+    text
+}

@@ -1,0 +1,497 @@
+//! What stands where in the cluster's folder.
+//!
+//! ```text
+//! cluster.json   ids and ports; written last when the cluster is made, then never again
+//! dev.json       the running cluster, for programs
+//! pki/           authority, certificates, token keys
+//! eu/            config.toml, node.log, data/
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::{Deserialize, Serialize};
+use whimbrel_client::api::{DevCluster, DevNode, DevRegion};
+use whimbrel_replication::id::ClusterId;
+use whimbrel_replication::limits::REGIONS_MAX;
+
+use crate::ca::{self, Certificate};
+use crate::config::check_region_name;
+use crate::files::{self, Access};
+use crate::keys::{self, TokenKeys};
+
+/// Regions of a new cluster.
+pub const DEFAULT_REGIONS: [&str; 3] = ["eu", "us", "ap"];
+
+/// Where free ports are looked for: above the well-known ones, below those that the system gives to
+/// outgoing connections and that could be taken when the cluster starts again.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+const PORT_ATTEMPTS: usize = 200;
+const PORTS_PER_REGION: u16 = 3;
+
+/// A cluster's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    #[serde(skip)]
+    dir: PathBuf,
+    /// The cluster's id.
+    pub cluster: String,
+    /// In the order of `--regions`.
+    pub regions: Vec<Region>,
+}
+
+/// The fixed part of a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub number: u16,
+    /// Loopback port of the API.
+    pub http: u16,
+    /// Loopback port of the admin listener.
+    pub admin: u16,
+    /// Loopback port of the links.
+    pub quic: u16,
+}
+
+impl Region {
+    /// Of the API.
+    pub fn url(&self) -> String {
+        format!("http://{}", loopback(self.http))
+    }
+
+    /// Of the admin listener.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", loopback(self.admin))
+    }
+
+    pub(super) fn admin_address(&self) -> SocketAddr {
+        loopback(self.admin)
+    }
+
+    pub(super) fn config(&self, dir: &Path) -> PathBuf {
+        dir.join(&self.name).join("config.toml")
+    }
+
+    pub(super) fn log(&self, dir: &Path) -> PathBuf {
+        dir.join(&self.name).join("node.log")
+    }
+
+    fn data_dir(&self, dir: &Path) -> PathBuf {
+        dir.join(&self.name).join("data")
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Held by the process that runs the cluster; a second one is refused.
+pub(super) fn lock(dir: &Path) -> anyhow::Result<File> {
+    files::make_dir(dir)?;
+    let path = dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "the cluster in {} is running already; stop that process first, \
+             or start a missing region with --only REGION",
+            dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+impl Layout {
+    /// The cluster in `dir`, if there is one.
+    pub fn open(dir: &Path) -> anyhow::Result<Option<Self>> {
+        let path = dir.join("cluster.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let mut layout: Self = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged", path.display()))?;
+        dir.clone_into(&mut layout.dir);
+        Ok(Some(layout))
+    }
+
+    /// The cluster in `dir`, or a new one. Asking for other regions than it has is an error.
+    pub fn open_or_make(
+        dir: &Path,
+        regions: Option<&[String]>,
+        port_base: Option<u16>,
+    ) -> anyhow::Result<Self> {
+        let Some(layout) = Self::open(dir)? else {
+            let default = DEFAULT_REGIONS.map(str::to_owned);
+            return Self::make(dir, regions.unwrap_or(&default), port_base);
+        };
+        let have: Vec<&str> = layout.regions.iter().map(|r| r.name.as_str()).collect();
+        if let Some(regions) = regions {
+            anyhow::ensure!(
+                regions.iter().eq(&have),
+                "the cluster in {} has the regions {}; leave --regions away to go on with it, \
+                 or give another --data to make another cluster",
+                dir.display(),
+                have.join(",")
+            );
+        }
+        if let Some(base) = port_base {
+            anyhow::ensure!(
+                layout.regions.first().is_some_and(|r| r.http == base),
+                "the cluster in {} has its ports already; leave --port-base away",
+                dir.display()
+            );
+        }
+        Ok(layout)
+    }
+
+    fn make(dir: &Path, names: &[String], port_base: Option<u16>) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            (1..=REGIONS_MAX).contains(&names.len()),
+            "{} regions are outside 1..={REGIONS_MAX}",
+            names.len()
+        );
+        for (i, name) in names.iter().enumerate() {
+            check_region_name(name)
+                .map_err(|problem| anyhow::anyhow!("--regions: `{name}` is {problem}"))?;
+            anyhow::ensure!(!names[..i].contains(name), "--regions names `{name}` twice");
+            anyhow::ensure!(
+                !["pki", "ca", "token"].contains(&name.as_str()),
+                "--regions: `{name}` is a name that the folder itself uses"
+            );
+            anyhow::ensure!(
+                !dir.join(name).join("data").exists(),
+                "{} holds data of a cluster whose cluster.json is gone; \
+                 put that back, or give another --data",
+                dir.join(name).display()
+            );
+        }
+        files::make_dir(dir)?;
+        let mut id = [0; ClusterId::LEN];
+        SystemRandom::new()
+            .fill(&mut id)
+            .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+        let base = free_ports(names.len(), port_base)?;
+        let regions = (0..)
+            .zip(names)
+            .map(|(i, name)| Region {
+                name: name.clone(),
+                number: i + 1,
+                http: base + i * PORTS_PER_REGION,
+                admin: base + i * PORTS_PER_REGION + 1,
+                quic: base + i * PORTS_PER_REGION + 2,
+            })
+            .collect();
+        let layout = Self {
+            dir: dir.to_owned(),
+            cluster: ClusterId::from_bytes(id).to_string(),
+            regions,
+        };
+        // Without cluster.json these are left from an attempt that broke off.
+        let pki = layout.pki();
+        if pki.exists() {
+            fs::remove_dir_all(&pki).with_context(|| format!("cannot remove {}", pki.display()))?;
+        }
+        keys::make(&pki)?;
+        ca::make(&pki, ca::CA_DAYS)?;
+        for region in &layout.regions {
+            ca::issue(&pki, &region.name, &pki, ca::NODE_DAYS)?;
+            files::make_dir(&dir.join(&region.name))?;
+            files::replace(
+                &region.config(dir),
+                layout.config(region).as_bytes(),
+                Access::Everyone,
+            )?;
+        }
+        let json = serde_json::to_vec_pretty(&layout).context("cannot write JSON")?;
+        files::replace(&dir.join("cluster.json"), &json, Access::Everyone)?;
+        Ok(layout)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The region called `name`.
+    pub fn region(&self, name: &str) -> anyhow::Result<&Region> {
+        self.regions
+            .iter()
+            .find(|region| region.name == name)
+            .with_context(|| {
+                let names: Vec<&str> = self.regions.iter().map(|r| r.name.as_str()).collect();
+                format!(
+                    "there is no region `{name}`; there are {}",
+                    names.join(", ")
+                )
+            })
+    }
+
+    fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// Errs where something listens on the region's ports: the region, most likely.
+    pub(super) fn ensure_stopped(&self, region: &Region) -> anyhow::Result<()> {
+        for port in [region.http, region.admin, region.quic] {
+            anyhow::ensure!(
+                is_free(port),
+                "{} seems to run already: port {port} is taken",
+                region.name
+            );
+        }
+        Ok(())
+    }
+
+    /// The config of a region's node.
+    fn config(&self, region: &Region) -> String {
+        let pki = self.pki();
+        let tls = Certificate::node(&pki, &region.name);
+        let mut text = format!(
+            "region = {name}\ndata_dir = \"data\"\n\n\
+             [cluster]\nid = \"{cluster}\"\nshards = 16\n",
+            name = quoted(&region.name),
+            cluster = self.cluster,
+        );
+        for other in &self.regions {
+            text += &format!(
+                "\n[[cluster.regions]]\nname = {}\nnumber = {}\nurls = [\"{}\"]\nquic = [\"{}\"]\n",
+                quoted(&other.name),
+                other.number,
+                other.url(),
+                loopback(other.quic),
+            );
+        }
+        text += &format!(
+            "\n[listen]\nhttp = \"{}\"\nadmin = \"{}\"\nquic = \"{}\"\n\
+             \n[tls]\nca = {}\ncert = {}\nkey = {}\n\
+             \n[auth]\nkeys = [{}]\n\
+             \n[shutdown]\ndrain_ms = 3000\n\
+             \n[log]\nfilter = \"info\"\n",
+            loopback(region.http),
+            loopback(region.admin),
+            loopback(region.quic),
+            relative(&Certificate::ca(&pki).cert),
+            relative(&tls.cert),
+            relative(&tls.key),
+            relative(&TokenKeys::in_dir(&pki).public),
+        );
+        text
+    }
+
+    fn description(&self) -> PathBuf {
+        self.dir.join("dev.json")
+    }
+
+    /// What `dev.json` says when the regions run as `pids`.
+    pub fn describe(&self, pids: &[u32]) -> DevCluster {
+        let regions = self
+            .regions
+            .iter()
+            .zip(pids)
+            .map(|(region, &pid)| DevRegion {
+                name: region.name.clone(),
+                pid,
+                url: region.url(),
+                admin_url: region.admin_url(),
+                quic: loopback(region.quic).to_string(),
+                data_dir: region.data_dir(&self.dir),
+                log: region.log(&self.dir),
+                nodes: vec![DevNode {
+                    pid,
+                    url: region.url(),
+                    admin_url: region.admin_url(),
+                }],
+            });
+        DevCluster {
+            cluster: self.cluster.clone(),
+            regions: regions.collect(),
+            token_key: TokenKeys::in_dir(&self.pki()).private,
+        }
+    }
+
+    pub(super) fn write_description(&self, cluster: &DevCluster) -> anyhow::Result<()> {
+        let json = serde_json::to_vec_pretty(cluster).context("cannot write JSON")?;
+        files::replace(&self.description(), &json, Access::Everyone)
+    }
+
+    /// Takes `dev.json` away, so that nobody reads that of the last run while this one starts.
+    pub(super) fn remove_description(&self) -> anyhow::Result<()> {
+        match fs::remove_file(self.description()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("cannot remove dev.json")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that one region runs as another process now.
+    pub(super) fn update_pid(&self, name: &str, pid: u32) -> anyhow::Result<()> {
+        // Several regions may come back at once, each by a process of its own.
+        let lock = File::create(self.dir.join("dev.json.lock")).context("cannot lock dev.json")?;
+        lock.lock().context("cannot lock dev.json")?;
+        let mut cluster = match fs::read(self.description()) {
+            Ok(json) => serde_json::from_slice(&json).context("dev.json is damaged")?,
+            Err(_) => self.describe(&vec![0; self.regions.len()]),
+        };
+        for region in cluster.regions.iter_mut().filter(|r| r.name == name) {
+            region.pid = pid;
+            for node in &mut region.nodes {
+                node.pid = pid;
+            }
+        }
+        self.write_description(&cluster)
+    }
+}
+
+/// As a TOML string; JSON's escapes are TOML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A file of the `pki` folder, as a region's config names it.
+fn relative(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    quoted(&format!("../pki/{name}"))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(loopback(port)).is_ok() && UdpSocket::bind(loopback(port)).is_ok()
+}
+
+/// The first of enough neighbouring free ports.
+fn free_ports(regions: usize, wanted: Option<u16>) -> anyhow::Result<u16> {
+    let count = u16::try_from(regions)
+        .ok()
+        .and_then(|regions| regions.checked_mul(PORTS_PER_REGION))
+        .context("too many regions")?;
+    let all_free = |base: u16| (base..base + count).all(is_free);
+    if let Some(base) = wanted {
+        anyhow::ensure!(
+            base > 0 && base.checked_add(count).is_some(),
+            "--port-base {base} leaves no room for {count} ports"
+        );
+        anyhow::ensure!(
+            all_free(base),
+            "--port-base {base}: not all of the {count} ports from there are free"
+        );
+        return Ok(base);
+    }
+    let random = SystemRandom::new();
+    for _ in 0..PORT_ATTEMPTS {
+        let mut bytes = [0; 2];
+        random
+            .fill(&mut bytes)
+            .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+        let base = PORTS.start + u16::from_be_bytes(bytes) % (PORTS.end - count - PORTS.start);
+        if all_free(base) {
+            return Ok(base);
+        }
+    }
+    anyhow::bail!("found no {count} neighbouring free ports; give --port-base")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Flags};
+
+    #[test]
+    fn a_new_cluster_has_configs_that_hold_and_keeps_its_ports() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["eu", "us-east"].map(str::to_owned);
+        let made = Layout::open_or_make(dir.path(), Some(&names), None).unwrap();
+        for region in &made.regions {
+            let config = Config::load(&region.config(dir.path()), &Flags::default()).unwrap();
+            assert_eq!(config.region.name, region.name);
+            assert_eq!(config.cluster.regions.len(), 2);
+            assert_eq!(config.listen.http, loopback(region.http));
+            assert!(config.tls.key.is_file() && config.tls.ca.is_file());
+            assert_eq!(config.data_dir, dir.path().join(&region.name).join("data"));
+        }
+        assert_eq!(Layout::open_or_make(dir.path(), None, None).unwrap(), made);
+        assert_eq!(
+            Layout::open_or_make(dir.path(), Some(&names), None).unwrap(),
+            made
+        );
+        let other = ["eu".to_owned()];
+        let error = Layout::open_or_make(dir.path(), Some(&other), None).unwrap_err();
+        assert!(error.to_string().contains("eu,us-east"), "{error}");
+        let error = made.region("ap").unwrap_err();
+        assert!(error.to_string().contains("eu, us-east"), "{error}");
+    }
+
+    #[test]
+    fn impossible_regions_are_refused() {
+        let check = |names: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            assert!(Layout::open_or_make(dir.path(), Some(&names), None).is_err());
+            assert!(Layout::open(dir.path()).unwrap().is_none());
+        };
+        check(&[]);
+        check(&["eu", "eu"]);
+        check(&["EU"]);
+        check(&["../eu"]);
+        check(&["pki"]);
+        check(&["ca"]);
+    }
+
+    #[test]
+    fn a_second_owner_and_taken_ports_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock(dir.path()).unwrap();
+        let error = lock(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("running already"), "{error}");
+        drop(first);
+        lock(dir.path()).unwrap();
+
+        let layout = Layout::open_or_make(dir.path(), None, None).unwrap();
+        let _taken = TcpListener::bind(loopback(layout.regions[1].http)).unwrap();
+        layout.ensure_stopped(&layout.regions[0]).unwrap();
+        assert!(layout.ensure_stopped(&layout.regions[1]).is_err());
+    }
+
+    #[test]
+    fn dev_json_has_the_documented_shape() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open_or_make(dir.path(), None, None).unwrap();
+        layout
+            .write_description(&layout.describe(&[1, 2, 3]))
+            .unwrap();
+        layout.update_pid("us", 20).unwrap();
+        let text = fs::read_to_string(layout.description()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let keys = |value: &serde_json::Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(keys(&json), "cluster regions token_key");
+        let us = &json["regions"][1];
+        assert_eq!(keys(us), "admin_url data_dir log name nodes pid quic url");
+        assert_eq!(keys(&us["nodes"][0]), "admin_url pid url");
+        assert_eq!((&us["name"], &us["pid"]), (&"us".into(), &20.into()));
+        assert_eq!(us["nodes"][0]["pid"], 20);
+        assert_eq!(us["url"], layout.regions[1].url());
+        assert!(
+            json["token_key"]
+                .as_str()
+                .unwrap()
+                .ends_with("token.key.pem")
+        );
+    }
+}

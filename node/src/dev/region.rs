@@ -1,0 +1,160 @@
+//! The process of one region.
+
+use std::fs::{self, OpenOptions};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::layout::{Layout, Region};
+
+/// How long a region may take until it is ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+const READY_POLL: Duration = Duration::from_millis(50);
+const PROBE_MAX: Duration = Duration::from_secs(2);
+/// How long a region may take to stop before it is killed: all are gone within 8 s.
+const STOP_MAX: Duration = Duration::from_millis(6500);
+/// Lines of the log that are shown where a region does not start.
+const LOG_LINES: usize = 5;
+
+/// A started region.
+pub(super) struct Running {
+    name: String,
+    pid: u32,
+    child: Child,
+    /// The process stops when this closes, also where we are killed.
+    pipe: ChildStdin,
+    admin: SocketAddr,
+    log: PathBuf,
+}
+
+/// How a region's process ended.
+pub(super) enum Exit {
+    /// As it was told.
+    Asked,
+    /// By itself, or by somebody else's hand.
+    Died {
+        /// The region.
+        name: String,
+        /// Exit code or signal.
+        how: ExitStatus,
+    },
+}
+
+impl Running {
+    /// Starts the process; it is not ready yet.
+    pub(super) fn start(layout: &Layout, region: &Region) -> anyhow::Result<Self> {
+        let path = region.log(layout.dir());
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut child = Command::new(program)
+            .arg("serve")
+            .arg("--parent-pipe")
+            .arg("--config")
+            .arg(region.config(layout.dir()))
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().context("cannot share the log")?)
+            .stderr(log)
+            // A Ctrl-C in the terminal is for us; we stop the regions.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", region.name))?;
+        let pid = child.id().context("the region ended at once")?;
+        let pipe = child.stdin.take().context("the region has no input")?;
+        Ok(Self {
+            name: region.name.clone(),
+            pid,
+            child,
+            pipe,
+            admin: region.admin_address(),
+            log: path,
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until the region says that it is ready.
+    pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
+        let admin = self.admin;
+        let poll = async {
+            while !is_ready(admin).await {
+                sleep(READY_POLL).await;
+            }
+        };
+        tokio::select! {
+            done = timeout(READY_MAX, poll) => match done {
+                Ok(()) => Ok(()),
+                Err(_) => anyhow::bail!(
+                    "{} was not ready within {} s; its log is {}{}",
+                    self.name, READY_MAX.as_secs(), self.log.display(), self.log_end()
+                ),
+            },
+            how = self.child.wait() => {
+                let how = how.with_context(|| format!("lost sight of {}", self.name))?;
+                anyhow::bail!(
+                    "{} ended while it started ({how}); its log is {}{}",
+                    self.name, self.log.display(), self.log_end()
+                )
+            }
+        }
+    }
+
+    /// The last lines of the log, each on a line of its own.
+    fn log_end(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..]
+            .iter()
+            .map(|line| format!("\n  | {line}"))
+            .collect()
+    }
+
+    /// Waits until the process ends; stops it at `shutdown`.
+    pub(super) async fn watch(mut self, shutdown: CancellationToken) -> Exit {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            how = self.child.wait() => match how {
+                Ok(how) => return Exit::Died { name: self.name, how },
+                // It can neither be waited for nor be told: killing it is what is left.
+                Err(_) => {
+                    let _ = self.child.start_kill();
+                    return Exit::Asked;
+                }
+            },
+        }
+        drop(self.pipe);
+        if timeout(STOP_MAX, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+        Exit::Asked
+    }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let probe = async {
+        let mut stream = TcpStream::connect(admin).await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut status = [0; b"HTTP/1.1 200".len()];
+        stream.read_exact(&mut status).await?;
+        Ok::<_, std::io::Error>(status == *b"HTTP/1.1 200")
+    };
+    matches!(timeout(PROBE_MAX, probe).await, Ok(Ok(true)))
+}

@@ -1,0 +1,141 @@
+//! `/v1/regions`, and the admin listener: health, metrics, replication, digests. The admin listener
+//! has no authentication; it never stands on a public address.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use whimbrel_client::api::{self, ProblemCode};
+
+use super::request::{NoQuery, Query, answer, id};
+use super::{App, Failure};
+use crate::digest::total;
+use crate::replicator::PeerHealth;
+
+/// The admin listener.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(
+            "/healthz",
+            get(async || axum::Json(json!({"status": "ok"}))),
+        )
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/admin/v1/replication", get(replication))
+        .route("/admin/v1/digests", get(digests))
+        .fallback(async || Failure::new(ProblemCode::NotFound, "there is no such path"))
+        .with_state(app)
+}
+
+/// `GET /v1/regions`
+pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
+    let peers = app.peers.borrow().clone();
+    let regions = app.regions.iter().map(|region| {
+        let status = if region.id == app.identity.origin.region {
+            api::RegionStatus::Up
+        } else {
+            match peers.health(region.id) {
+                PeerHealth::Up => api::RegionStatus::Up,
+                PeerHealth::Lagging => api::RegionStatus::Lagging,
+                PeerHealth::Down => api::RegionStatus::Down,
+            }
+        };
+        api::RegionInfo {
+            name: region.name.clone(),
+            url: region.urls.first().cloned().unwrap_or_default(),
+            urls: region.urls.clone(),
+            status,
+        }
+    });
+    let regions = regions.collect();
+    answer(
+        200,
+        &api::Regions {
+            this: app.identity.own_name(),
+            regions,
+        },
+        None,
+    )
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let why_not = if app.shutdown.is_cancelled() {
+        Some("shutting down")
+    } else {
+        app.peers.borrow().unready
+    };
+    app.metrics.ready.set(i64::from(why_not.is_none()));
+    match why_not {
+        None => axum::Json(json!({"status": "ready"})).into_response(),
+        Some(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            axum::Json(json!({"status": why})),
+        )
+            .into_response(),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    app.peers.borrow().report(&app.metrics);
+    if let Some(bytes) = app.store.disk_bytes() {
+        app.metrics
+            .store_disk_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
+    ([(header::CONTENT_TYPE, text_format)], app.metrics.render()).into_response()
+}
+
+async fn replication(State(app): State<Arc<App>>) -> Response {
+    let peers = app.peers.borrow().clone();
+    let held = app.tailers.held_all();
+    let body = json!({
+        "region": app.identity.own_name(),
+        "origin": app.identity.origin.to_string(),
+        "node": app.identity.node.0,
+        "held": held.to_string(),
+        "ready": peers.unready.is_none(),
+        "peers": peers.views(),
+        "stopped": peers.stopped,
+    });
+    answer(200, &body, None)
+}
+
+async fn digests(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Failure> {
+    let query = Query::read(&parts, &["conversation"])?;
+    // Before the digests are computed: they show at least what the cursor covers.
+    let cursor = app.tailers.held_all();
+    let all = match query.text("conversation") {
+        Some(text) => {
+            let conversation = id("conversation", text)?;
+            let scope = app.identity.scope(conversation);
+            let digest = app
+                .digests
+                .conversation(&app.store, scope)
+                .await?
+                .ok_or_else(|| {
+                    Failure::new(
+                        ProblemCode::NotFound,
+                        "this region does not know the conversation",
+                    )
+                })?;
+            BTreeMap::from([(conversation, digest)])
+        }
+        None => app.digests.all(&app.store, &app.identity).await?,
+    };
+    let body = api::Digests {
+        digest: total(&all).to_hex().to_string(),
+        cursor: cursor.to_string(),
+        conversations: all
+            .iter()
+            .map(|(id, digest)| (id.to_string(), digest.to_hex().to_string()))
+            .collect(),
+    };
+    Ok(answer(200, &body, Some(&cursor)))
+}

@@ -1,0 +1,205 @@
+//! What stands around every request: shedding, counting, quotas.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use whimbrel_client::api::{ProblemCode, header as names};
+
+use super::auth::Caller;
+use super::{App, Failure};
+use crate::config::Limits;
+
+/// Users whose quota is remembered before full ones are let go.
+const QUOTA_USERS_MAX: usize = 100_000;
+
+/// Writes per user.
+#[derive(Debug)]
+pub struct Quotas {
+    limiter: DefaultKeyedRateLimiter<String>,
+    per_second: u32,
+    clock: DefaultClock,
+}
+
+impl Quotas {
+    /// With the configured rate and burst.
+    pub fn new(limits: &Limits) -> Self {
+        let rate = NonZeroU32::new(limits.writes_per_second).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(limits.write_burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(rate).allow_burst(burst);
+        Self {
+            limiter: RateLimiter::keyed(quota),
+            per_second: rate.get(),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Takes one write off the caller's quota. Services are exempt.
+    pub fn take(&self, caller: &Caller) -> Result<(), Failure> {
+        if caller.is_service {
+            return Ok(());
+        }
+        let taken = self.limiter.check_key(&caller.user);
+        if self.limiter.len() > QUOTA_USERS_MAX {
+            self.limiter.retain_recent();
+        }
+        taken.map_err(|until| {
+            let wait = until.wait_time_from(self.clock.now());
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            let detail = format!("more than {} writes a second; slow down", self.per_second);
+            Failure::new(ProblemCode::RateLimited, detail).retry_after_ms(ms)
+        })
+    }
+}
+
+/// Open streams per user.
+#[derive(Debug)]
+pub struct Connections {
+    open: Mutex<HashMap<String, usize>>,
+    per_user: usize,
+}
+
+/// One open stream; dropped, it frees its place.
+#[derive(Debug)]
+pub struct Connection {
+    app: Arc<App>,
+    user: String,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    /// With the configured limit.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            open: Mutex::default(),
+            per_user: limits.connections_per_user,
+        }
+    }
+
+    /// Takes a place.
+    pub fn open(app: &Arc<App>, caller: &Caller) -> Result<Connection, Failure> {
+        let connections = &app.connections;
+        let mut open = connections
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(caller.user.clone()).or_default();
+        if *count >= connections.per_user && !caller.is_service {
+            return Err(Failure::new(
+                ProblemCode::RateLimited,
+                format!(
+                    "more than {} open streams; close one first",
+                    connections.per_user
+                ),
+            ));
+        }
+        *count += 1;
+        app.metrics.streams.inc();
+        Ok(Connection {
+            app: app.clone(),
+            user: caller.user.clone(),
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut open = self
+            .app
+            .connections
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.user);
+            }
+        }
+        self.app.metrics.streams.dec();
+    }
+}
+
+/// Sheds what is too much, answers panics with 500, counts, and names the region.
+pub(super) async fn around(
+    State(app): State<Arc<App>>,
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let started = Instant::now();
+    // Long polls and streams are bounded per user instead: they wait, they don't work.
+    let waits = matches!(route.as_str(), "/v1/sync" | "/v1/stream");
+    let mut response = if waits {
+        guarded(request, next).await
+    } else {
+        match app.in_flight.try_acquire() {
+            Ok(_permit) => {
+                app.metrics.in_flight.inc();
+                let response = guarded(request, next).await;
+                app.metrics.in_flight.dec();
+                response
+            }
+            Err(_) => {
+                app.metrics.shed.inc();
+                let detail = "too many requests are under way; retry shortly";
+                Failure::new(ProblemCode::Overloaded, detail).into_response()
+            }
+        }
+    };
+    if let Ok(region) = HeaderValue::from_str(&app.identity.own_name()) {
+        response.headers_mut().insert(names::REGION, region);
+    }
+    if response.status() == 429 {
+        let headers = response.headers_mut();
+        headers.insert(
+            names::RATE_LIMIT_LIMIT,
+            HeaderValue::from(app.limits.writes_per_second),
+        );
+        headers.insert(names::RATE_LIMIT_REMAINING, HeaderValue::from(0));
+        let reset = headers.get(names::RETRY_AFTER).cloned();
+        headers.insert(
+            names::RATE_LIMIT_RESET,
+            reset.unwrap_or(HeaderValue::from(1)),
+        );
+    }
+    let status = response.status();
+    app.metrics
+        .requests
+        .with_label_values(&[&route, method.as_str(), status.as_str()])
+        .inc();
+    if !waits {
+        let took = started.elapsed().as_secs_f64();
+        app.metrics
+            .request_seconds
+            .with_label_values(&[&route])
+            .observe(took);
+    }
+    response
+}
+
+async fn guarded(request: Request, next: Next) -> Response {
+    let run = std::panic::AssertUnwindSafe(next.run(request));
+    match run.catch_unwind().await {
+        Ok(response) => response,
+        // The panic hook has logged where.
+        Err(_) => Failure::internal(&"a handler panicked").into_response(),
+    }
+}

@@ -1,0 +1,135 @@
+//! Read markers, receipts, typing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use whimbrel_client::api::{self, ProblemCode};
+use whimbrel_replication::cursor::{Cursor, ShardCursor};
+use whimbrel_replication::id::OpStamp;
+use whimbrel_replication::op::Standing;
+
+use super::auth::Caller;
+use super::conversations::{command, see};
+use super::request::{
+    After, CAUGHT_UP_TIMEOUT, IdempotencyKey, Json, NoQuery, Params, answer, answer_written, id,
+};
+use super::{App, Failure};
+use crate::apply::{corrupt, held};
+use crate::command::{Action, Answer, Refusal};
+use crate::event::{Event, EventKind, last_covered, unread};
+use crate::store::{RangeOptions, RunOptions, StoreError, Transaction};
+
+/// `PUT /v1/conversations/{c}/read`
+pub(super) async fn mark_read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    _: NoQuery,
+    Params(conversation): Params<String>,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<api::MarkRead>,
+) -> Result<Response, Failure> {
+    app.quotas.take(&caller)?;
+    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let cursor: Cursor = id("cursor", &body.cursor)?;
+    let Some(marker) = cursor.shard(scope.shard).cloned() else {
+        let message = "is not of this conversation; take it from one of its pages or events";
+        return Err(Failure::rule("cursor", message));
+    };
+    // What this region does not hold in time is left out; the answer says what was marked.
+    let wanted = Cursor::of(scope.shard, marker.clone());
+    let _ = app.tailers.wait_for(&wanted, CAUGHT_UP_TIMEOUT).await;
+    let command = command(&caller, key, scope.conversation, Action::Read { marker });
+    let written = app.batchers.write(app.identity.shards, command).await?;
+    let Answer::Marker(marker) = &written.done.answer else {
+        return Err(Failure::internal(&"marking as read gave no marker"));
+    };
+    let (user, own) = (&caller.user, app.identity.origin);
+    let read = |tx: Arc<Transaction>| async move {
+        let held = held(&tx, scope.shard, own).await?;
+        unread(&tx, &scope, &held, user, None).await
+    };
+    let unread = app.store.read(RunOptions::default(), read).await?;
+    let marked = api::ReadMarked {
+        cursor: Cursor::of(scope.shard, marker.clone()).to_string(),
+        unread: unread.messages,
+        mentions: unread.mentions,
+    };
+    Ok(answer_written(200, Some(&marked), &written))
+}
+
+/// `GET /v1/conversations/{c}/receipts`
+pub(super) async fn receipts(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    _: NoQuery,
+    _: After,
+    Params(conversation): Params<String>,
+) -> Result<Response, Failure> {
+    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let (caller, own) = (&caller, app.identity.origin);
+    let read = |tx: Arc<Transaction>| async move {
+        if let Err(refusal) = see(&tx, &scope, caller).await? {
+            return Ok(Err(refusal));
+        }
+        let (begin, end) = scope.markers();
+        let options = RangeOptions {
+            snapshot: true,
+            ..RangeOptions::default()
+        };
+        let mut markers: BTreeMap<String, ShardCursor> = BTreeMap::new();
+        for (key, value) in tx.range_all(&begin, &end, options).await? {
+            let (user, origin) = scope.marker_parts(&key).map_err(corrupt)?;
+            let at = OpStamp::try_from(&value[..]).map_err(corrupt)?;
+            markers.entry(user).or_default().advance(origin, at);
+        }
+        let mut receipts = Vec::with_capacity(markers.len());
+        for (user, marker) in markers {
+            let message = last_covered(&tx, &scope, &marker).await?;
+            receipts.push(api::Receipt {
+                user,
+                cursor: Cursor::of(scope.shard, marker).to_string(),
+                message: message.map(|(_, id)| id.to_string()),
+            });
+        }
+        let held = held(&tx, scope.shard, own).await?;
+        Ok::<_, StoreError>(Ok((
+            api::Receipts { receipts },
+            Cursor::of(scope.shard, held),
+        )))
+    };
+    let (receipts, cursor) = app.store.read(RunOptions::default(), read).await??;
+    Ok(answer(200, &receipts, Some(&cursor)))
+}
+
+/// `POST /v1/conversations/{c}/typing`
+pub(super) async fn typing(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    _: NoQuery,
+    Params(conversation): Params<String>,
+) -> Result<axum::http::StatusCode, Failure> {
+    app.quotas.take(&caller)?;
+    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let caller_ref = &caller;
+    let read = |tx: Arc<Transaction>| async move { see(&tx, &scope, caller_ref).await };
+    let visible = app.store.read(RunOptions::default(), read).await?;
+    let visible = visible.map_err(|refusal: Refusal| Failure::from(refusal))?;
+    if !visible.standing.is_some_and(Standing::is_in) {
+        return Err(Failure::new(
+            ProblemCode::Forbidden,
+            "join first: only members type",
+        ));
+    }
+    let kind = EventKind::Typing { user: caller.user };
+    app.tailers.pass(
+        scope.shard,
+        Event {
+            scope,
+            place: None,
+            kind,
+        },
+    );
+    Ok(axum::http::StatusCode::NO_CONTENT)
+}

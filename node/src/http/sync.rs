@@ -1,0 +1,82 @@
+//! `/v1/sync`: the stream as a long poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::response::Response;
+use whimbrel_client::api;
+use whimbrel_replication::cursor::Cursor;
+
+use super::auth::Caller;
+use super::limit::Connections;
+use super::request::{Query, answer, id};
+use super::{App, Failure};
+use crate::session::{Session, SessionEnd};
+use whimbrel_client::api::ProblemCode;
+
+/// Events of one answer; the rest comes with the next.
+const EVENTS_MAX: usize = 500;
+/// Milliseconds that a poll may wait.
+const WAIT_MS_BOUNDS: (u64, u64) = (0, 30_000);
+
+impl From<SessionEnd> for Failure {
+    fn from(end: SessionEnd) -> Self {
+        match end {
+            SessionEnd::Store(error) => error.into(),
+            end => Self::new(ProblemCode::Overloaded, end.to_string()),
+        }
+    }
+}
+
+/// `GET /v1/sync?since=<token>&wait=<ms>`
+pub(super) async fn sync(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    parts: Parts,
+) -> Result<Response, Failure> {
+    let query = Query::read(&parts, &["since", "wait"])?;
+    let since: Option<Cursor> = query.text("since").map(|t| id("since", t)).transpose()?;
+    let wait = query.number("wait", WAIT_MS_BOUNDS)?.unwrap_or(0);
+    let Some(since) = since else {
+        let token = app.tailers.held_all();
+        let sync = api::Sync {
+            events: Vec::new(),
+            token: token.to_string(),
+        };
+        return Ok(answer(200, &sync, Some(&token)));
+    };
+    let _connection = Connections::open(&app, &caller)?;
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(wait);
+    let mut session = Session::open(app.session_context(), caller.user, Some(since)).await?;
+    let mut events = Vec::new();
+    loop {
+        while events.len() < EVENTS_MAX
+            && let Some(event) = session.next_missed().await?
+        {
+            events.push(event);
+        }
+        if events.len() == EVENTS_MAX {
+            break;
+        }
+        if let Some(event) = session.try_recv() {
+            session.take(&event).await.map_err(SessionEnd::Store)?;
+            continue;
+        }
+        if !events.is_empty() {
+            break;
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => break,
+            () = tokio::time::sleep_until(deadline) => break,
+            event = session.recv() => {
+                session.take(&*event?).await.map_err(SessionEnd::Store)?;
+            }
+        }
+    }
+    let token = events
+        .last()
+        .map_or_else(|| session.token().to_string(), |e| e.token.clone());
+    Ok(answer(200, &api::Sync { events, token }, None))
+}

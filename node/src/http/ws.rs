@@ -1,0 +1,138 @@
+//! `/v1/stream`: the stream as a WebSocket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::request::Parts;
+use axum::response::Response;
+use whimbrel_client::api::CLOSE_SLOW_READER;
+use whimbrel_replication::cursor::Cursor;
+
+use super::auth::Caller;
+use super::limit::{Connection, Connections};
+use super::request::{Query, id};
+use super::{App, Failure};
+use crate::session::{Session, SessionEnd};
+
+/// Idle connections are pinged this often; two missed answers end them.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// A reader that takes no frame for so long is too slow.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Readers have nothing to say.
+const INCOMING_BYTES_MAX: usize = 4096;
+
+const CLOSE_GOING_AWAY: u16 = 1001;
+const CLOSE_INTERNAL: u16 = 1011;
+
+/// `GET /v1/stream?since=<token>`
+pub(super) async fn stream(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    parts: Parts,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Failure> {
+    let query = Query::read(&parts, &["since"])?;
+    let since: Option<Cursor> = query.text("since").map(|t| id("since", t)).transpose()?;
+    let upgrade = upgrade.map_err(|error| {
+        let message = format!("this path speaks WebSocket: {}", error.body_text());
+        Failure::malformed("Upgrade", message)
+    })?;
+    let connection = Connections::open(&app, &caller)?;
+    let upgrade = upgrade.max_message_size(INCOMING_BYTES_MAX);
+    // Opened before the upgrade is answered: what is committed after the handshake is on the stream.
+    let session = Session::open(app.session_context(), caller.user, since).await?;
+    Ok(upgrade.on_upgrade(move |socket| serve(app, session, socket, connection)))
+}
+
+async fn serve(app: Arc<App>, mut session: Session, mut socket: WebSocket, _place: Connection) {
+    let close = match pump(&app, &mut session, &mut socket).await {
+        Closed::ByPeer => return,
+        Closed::TooSlow => {
+            app.metrics.streams_too_slow.inc();
+            (CLOSE_SLOW_READER, "too slow; resume from the last token")
+        }
+        Closed::ShuttingDown => (
+            CLOSE_GOING_AWAY,
+            "this node is shutting down; resume elsewhere",
+        ),
+        Closed::Failed => (CLOSE_INTERNAL, "something went wrong here; resume"),
+    };
+    let frame = CloseFrame {
+        code: close.0,
+        reason: close.1.into(),
+    };
+    let closing = socket.send(Message::Close(Some(frame)));
+    // The peer may be gone, or read nothing any more.
+    let _ = tokio::time::timeout(SEND_TIMEOUT, closing).await;
+}
+
+enum Closed {
+    ByPeer,
+    TooSlow,
+    ShuttingDown,
+    Failed,
+}
+
+impl From<SessionEnd> for Closed {
+    fn from(end: SessionEnd) -> Self {
+        match end {
+            SessionEnd::TooSlow => Self::TooSlow,
+            SessionEnd::ShuttingDown => Self::ShuttingDown,
+            SessionEnd::Store(error) => {
+                tracing::warn!(%error, "a stream cannot be served");
+                Self::Failed
+            }
+        }
+    }
+}
+
+async fn pump(app: &App, session: &mut Session, socket: &mut WebSocket) -> Closed {
+    let mut ping = tokio::time::interval(PING_INTERVAL);
+    ping.reset();
+    let mut unanswered_pings = 0;
+    loop {
+        loop {
+            let event = match session.next_missed().await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(end) => return end.into(),
+            };
+            let Ok(text) = serde_json::to_string(&event) else {
+                return Closed::Failed;
+            };
+            let sent = socket.send(Message::Text(text.into()));
+            match tokio::time::timeout(SEND_TIMEOUT, sent).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Closed::ByPeer,
+                Err(_) => return Closed::TooSlow,
+            }
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return Closed::ShuttingDown,
+            event = session.recv() => match event {
+                Ok(event) => {
+                    if let Err(error) = session.take(&event).await {
+                        return SessionEnd::Store(error).into();
+                    }
+                }
+                Err(end) => return end.into(),
+            },
+            incoming = socket.recv() => match incoming {
+                None | Some(Err(_) | Ok(Message::Close(_))) => return Closed::ByPeer,
+                Some(Ok(_)) => unanswered_pings = 0,
+            },
+            _ = ping.tick() => {
+                if unanswered_pings == 2 {
+                    return Closed::ByPeer;
+                }
+                unanswered_pings += 1;
+                if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
+                    return Closed::ByPeer;
+                }
+            }
+        }
+    }
+}

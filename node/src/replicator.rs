@@ -1,0 +1,629 @@
+//! Runs the link engine: one task owns it, feeds it with what links, log and store tell, and does
+//! what it wants done.
+
+mod lag;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
+use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, LinkId, PeerStatus};
+use whimbrel_replication::quic::{LinkEvent, Transport};
+
+use crate::apply::remote::{self, Applied};
+use crate::apply::{corrupt, own_tail};
+use crate::clock::unix_ms;
+use crate::execute::Context;
+use crate::metrics::Metrics;
+use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
+use crate::tailer::{Appended, Tailers};
+use lag::Lag;
+
+/// Events of links that may wait.
+pub const LINK_EVENTS_MAX: usize = 1024;
+/// Answers of reads and applies that may wait.
+const ANSWERS_MAX: usize = 256;
+/// What is known of peers is published at most this often.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(5);
+/// Lag is measured, and the wall clock told, this often.
+const TICK: Duration = Duration::from_secs(1);
+/// A region whose lag is above this is shown as lagging.
+const LAGGING: Duration = Duration::from_secs(5);
+/// After its start a node waits so long for links before it counts a peer as out of reach.
+const LINK_GRACE: Duration = Duration::from_secs(2);
+/// A failed read or apply is answered after this; the engine then tries again.
+const FAULT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How a region looks from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerHealth {
+    /// Linked, and it holds about all.
+    Up,
+    /// Linked, and it lacks something for more than [`LAGGING`].
+    Lagging,
+    /// No link.
+    Down,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PeerView {
+    /// Its name.
+    pub name: String,
+    /// Do we pull from it?
+    pub pulling: bool,
+    /// Does it pull from us?
+    pub serving: bool,
+    /// What it is known to hold.
+    pub holds: String,
+    /// Seconds since the oldest op of ours that it lacks was stamped.
+    pub lag_seconds: f64,
+    /// Batches of ours that it lacks; counting stops at a bound.
+    pub lag_batches: u64,
+    /// Batches that came from it and were committed.
+    pub applied: u64,
+    /// Batches that came again.
+    pub duplicate: u64,
+    /// Batches that were dropped.
+    pub rejected: u64,
+    /// Its wall clock minus ours.
+    pub clock_offset_ms: Option<i64>,
+    /// Why we closed its last link.
+    pub last_close: Option<String>,
+    #[serde(skip)]
+    cursor: Cursor,
+}
+
+/// A log that stands still because a batch cannot be applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoppedLog {
+    /// The shard.
+    pub shard: u16,
+    /// Whose log.
+    pub origin: String,
+    /// The batch.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is known of all peers.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// By region.
+    pub by_region: BTreeMap<RegionId, PeerView>,
+    /// Logs that stand still.
+    pub stopped: Vec<StoppedLog>,
+    /// Why the node is not ready, if it isn't.
+    pub unready: Option<&'static str>,
+}
+
+impl Peers {
+    /// As shown to operators.
+    pub fn views(&self) -> Vec<&PeerView> {
+        self.by_region.values().collect()
+    }
+
+    /// How far a region is known to hold a log.
+    pub fn holds(&self, region: RegionId, shard: ShardId, origin: Origin) -> Option<Stamp> {
+        Some(
+            self.by_region
+                .get(&region)?
+                .cursor
+                .shard(shard)?
+                .get(&origin)?
+                .stamp,
+        )
+    }
+
+    /// How a region looks from here.
+    pub fn health(&self, region: RegionId) -> PeerHealth {
+        match self.by_region.get(&region) {
+            Some(peer) if peer.pulling => {
+                if peer.lag_seconds > LAGGING.as_secs_f64() {
+                    PeerHealth::Lagging
+                } else {
+                    PeerHealth::Up
+                }
+            }
+            _ => PeerHealth::Down,
+        }
+    }
+
+    /// Writes the gauges.
+    pub fn report(&self, metrics: &Metrics) {
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for peer in self.by_region.values() {
+            let name = peer.name.as_str();
+            for (role, up) in [("pull", peer.pulling), ("serve", peer.serving)] {
+                metrics
+                    .link_up
+                    .with_label_values(&[name, role])
+                    .set(i64::from(up));
+            }
+            metrics
+                .lag_seconds
+                .with_label_values(&[name])
+                .set(peer.lag_seconds);
+            metrics
+                .lag_batches
+                .with_label_values(&[name])
+                .set(gauge(peer.lag_batches));
+            metrics
+                .duplicate_batches
+                .with_label_values(&[name])
+                .set(gauge(peer.duplicate));
+            metrics
+                .rejected
+                .with_label_values(&[name])
+                .set(gauge(peer.rejected));
+            if let Some(offset) = peer.clock_offset_ms {
+                metrics
+                    .clock_offset_ms
+                    .with_label_values(&[name])
+                    .set(offset);
+            }
+        }
+        metrics.stopped_logs.set(gauge(self.stopped.len() as u64));
+    }
+}
+
+/// What the replicator needs of the node.
+#[derive(Clone)]
+pub struct ReplicatorContext {
+    /// The store.
+    pub store: Store,
+    /// Identity and clock.
+    pub context: Context,
+    /// Woken when something was applied.
+    pub tailers: Tailers,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Set when the store has lost commits that a peer has: writes must stop.
+    pub writes_stopped: Arc<AtomicBool>,
+    /// Ends the replicator.
+    pub shutdown: CancellationToken,
+}
+
+/// Owns the engine.
+pub struct Replicator {
+    context: ReplicatorContext,
+    engine: Engine,
+    transport: Transport,
+    answers: mpsc::Sender<Event>,
+    publish: watch::Sender<Arc<Peers>>,
+    tasks: TaskTracker,
+    started: Instant,
+    timer: Option<Instant>,
+    lags: BTreeMap<RegionId, Lag>,
+    readiness: Readiness,
+}
+
+/// Ready once the node has caught up with every peer that it can reach, as those peers were when
+/// they were first reached.
+#[derive(Default)]
+struct Readiness {
+    targets: BTreeMap<RegionId, Cursor>,
+    reached: bool,
+}
+
+impl Replicator {
+    /// Starts from what the store holds.
+    pub fn new(
+        context: ReplicatorContext,
+        transport: Transport,
+        tasks: TaskTracker,
+    ) -> (Self, watch::Receiver<Arc<Peers>>, mpsc::Receiver<Event>) {
+        let identity = &context.context.identity;
+        let config = EngineConfig {
+            cluster: identity.cluster,
+            region: identity.origin.region,
+            origin: identity.origin,
+            node: identity.node,
+            shards: identity.shards,
+            regions: identity.regions.clone(),
+        };
+        let engine = Engine::new(config, context.tailers.held_all());
+        let (answers, answered) = mpsc::channel(ANSWERS_MAX);
+        let starting = Peers {
+            unready: Some("starting"),
+            ..Peers::default()
+        };
+        let (publish, peers) = watch::channel(Arc::new(starting));
+        let replicator = Self {
+            context,
+            engine,
+            transport,
+            answers,
+            publish,
+            tasks,
+            started: Instant::now(),
+            timer: None,
+            lags: BTreeMap::new(),
+            readiness: Readiness::default(),
+        };
+        (replicator, peers, answered)
+    }
+
+    /// Runs until shutdown, then closes all links.
+    pub async fn run(
+        mut self,
+        mut links: mpsc::Receiver<LinkEvent>,
+        mut appended: mpsc::Receiver<Appended>,
+        mut answered: mpsc::Receiver<Event>,
+    ) {
+        let shutdown = self.context.shutdown.clone();
+        let (lag_sender, mut lags) = mpsc::channel(1);
+        let mut tick = tokio::time::interval(TICK);
+        let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
+        publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changed = true;
+        loop {
+            let timer = async {
+                match self.timer {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(event) = links.recv() => match event {
+                    LinkEvent::Up { link, peer, role } => Event::Up { link, peer, role },
+                    LinkEvent::Frame { link, frame } => Event::Frame { link, frame },
+                    LinkEvent::Down { link, reason } => {
+                        tracing::debug!(link = link.0, %reason, "a link is down");
+                        Event::Down { link }
+                    }
+                },
+                Some(Appended { shard, origin, stamp }) = appended.recv() => {
+                    Event::Appended { shard, origin, stamp }
+                }
+                Some(event) = answered.recv() => event,
+                () = timer => {
+                    self.timer = None;
+                    Event::Timer
+                }
+                Some(measured) = lags.recv() => {
+                    self.lags = measured;
+                    changed = true;
+                    continue;
+                }
+                _ = publish.tick(), if changed => {
+                    self.publish();
+                    changed = false;
+                    continue;
+                }
+                _ = tick.tick() => {
+                    self.measure_lag(&lag_sender);
+                    Event::Wall { unix_ms: unix_ms() }
+                }
+            };
+            changed = true;
+            self.handle(event);
+        }
+        self.transport.shutdown().await;
+    }
+
+    fn handle(&mut self, event: Event) {
+        let effects = self.engine.handle(event, self.started.elapsed());
+        for effect in effects {
+            match effect {
+                Effect::Send { link, frame } => {
+                    // A link that is gone, or was closed as too slow, comes back as `Down`.
+                    let _ = self.transport.send(link, &frame);
+                }
+                Effect::ReadLog {
+                    link,
+                    shard,
+                    origin,
+                    from,
+                    bytes_max,
+                } => {
+                    self.read_log((link, shard, origin, from), bytes_max);
+                }
+                Effect::Apply {
+                    shard,
+                    origin,
+                    from,
+                    batches,
+                } => {
+                    self.apply(shard, origin, from, batches);
+                }
+                Effect::Close { link, reason } => {
+                    tracing::warn!(link = link.0, %reason, "a link was closed");
+                    self.transport.close(link, &reason);
+                }
+                Effect::SetTimer { at } => self.timer = Some(self.started + at),
+                Effect::Alert(alert) => self.alert(alert),
+            }
+        }
+    }
+
+    fn read_log(
+        &self,
+        (link, shard, origin, from): (LinkId, ShardId, Origin, Stamp),
+        bytes_max: usize,
+    ) {
+        let (store, answers) = (self.context.store.clone(), self.answers.clone());
+        self.tasks.spawn(async move {
+            let read = store
+                .read(RunOptions::default(), move |tx| async move {
+                    let (begin, end) = keys::log_after(shard, origin, from);
+                    let options = RangeOptions {
+                        bytes: bytes_max,
+                        snapshot: true,
+                        ..RangeOptions::default()
+                    };
+                    let page = tx.range(&begin, &end, options).await?;
+                    let mut batches = Vec::with_capacity(page.rows.len());
+                    for (key, value) in page.rows {
+                        batches.push((keys::stamp_of(&key).map_err(corrupt)?.stamp, value));
+                    }
+                    Ok(batches)
+                })
+                .await;
+            let batches = match read {
+                Ok(batches) => batches,
+                Err(error) => {
+                    tracing::warn!(%shard, %origin, %error, "a log cannot be read");
+                    tokio::time::sleep(FAULT_PAUSE).await;
+                    Vec::new()
+                }
+            };
+            let to = batches.last().map_or(from, |(stamp, _)| *stamp);
+            let event = Event::LogRead {
+                link,
+                shard,
+                origin,
+                from,
+                to,
+                batches,
+            };
+            // Closed only when the node stops.
+            let _ = answers.send(event).await;
+        });
+    }
+
+    fn apply(
+        &self,
+        shard: ShardId,
+        origin: Origin,
+        from: Stamp,
+        batches: Vec<(Stamp, bytes::Bytes)>,
+    ) {
+        let (context, answers) = (self.context.clone(), self.answers.clone());
+        let count = batches.len() as u64;
+        self.tasks.spawn(async move {
+            context.observe(&batches);
+            let identity = &context.context.identity;
+            let applied =
+                remote::apply(&context.store, identity, shard, origin, from, batches).await;
+            let event = match applied {
+                Ok(Applied::At(to)) => {
+                    context.tailers.wake(shard);
+                    let name = identity.region_name(origin.region);
+                    context
+                        .metrics
+                        .applied_batches
+                        .with_label_values(&[&name])
+                        .inc_by(count);
+                    Event::Applied { shard, origin, to }
+                }
+                Ok(Applied::Stopped { at, reason }) => Event::ApplyFailed {
+                    shard,
+                    origin,
+                    at,
+                    reason,
+                },
+                Err(error) => {
+                    tracing::warn!(%shard, %origin, %error, "batches were not applied");
+                    tokio::time::sleep(FAULT_PAUSE).await;
+                    Event::Applied {
+                        shard,
+                        origin,
+                        to: from,
+                    }
+                }
+            };
+            let _ = answers.send(event).await;
+        });
+    }
+
+    fn alert(&self, alert: Alert) {
+        match alert {
+            Alert::OwnLogLost {
+                shard,
+                peer,
+                peer_has,
+                own,
+            } => {
+                let context = self.context.clone();
+                let peer = context.context.identity.region_name(peer);
+                self.tasks.spawn(async move {
+                    context.check_own_log(shard, &peer, peer_has, own).await;
+                });
+            }
+            Alert::Stopped {
+                shard,
+                origin,
+                at,
+                reason,
+            } => {
+                tracing::error!(%shard, %origin, %at, %reason, "a log stands still here: this batch cannot be applied");
+            }
+            Alert::TooOld {
+                shard,
+                origin,
+                peer,
+                floor,
+            } => {
+                tracing::error!(%shard, %origin, %peer, %floor, "a peer has trimmed what is still needed here");
+            }
+        }
+    }
+
+    fn measure_lag(&self, done: &mpsc::Sender<BTreeMap<RegionId, Lag>>) {
+        let Ok(permit) = done.clone().try_reserve_owned() else {
+            return; // The measurement before this one is not done.
+        };
+        let (context, own) = (self.context.clone(), self.context.context.identity.origin);
+        let identity = &context.context.identity;
+        let peers: Vec<RegionId> = identity
+            .regions
+            .keys()
+            .filter(|id| **id != own.region)
+            .copied()
+            .collect();
+        let shards = identity.shards;
+        let held = |peer: RegionId| -> Vec<Stamp> {
+            (0..shards)
+                .map(|s| self.engine.peer_holds(peer, ShardId(s), own))
+                .collect()
+        };
+        let wanted: Vec<(RegionId, Vec<Stamp>)> =
+            peers.into_iter().map(|peer| (peer, held(peer))).collect();
+        self.tasks.spawn(async move {
+            let mut lags = BTreeMap::new();
+            for (peer, held) in wanted {
+                match lag::measure(&context.store, &context.tailers, own, &held).await {
+                    Ok(lag) => _ = lags.insert(peer, lag),
+                    Err(error) => tracing::warn!(%error, "the lag cannot be measured"),
+                }
+            }
+            permit.send(lags);
+        });
+    }
+
+    fn publish(&mut self) {
+        let identity = self.context.context.identity.clone();
+        let status = self.engine.peers();
+        let mut by_region = BTreeMap::new();
+        for (region, name) in &identity.regions {
+            if *region == identity.origin.region {
+                continue;
+            }
+            let peer = status.get(region).cloned().unwrap_or_default();
+            let lag = self.lags.get(region).copied().unwrap_or_default();
+            by_region.insert(*region, view(name, peer, lag));
+        }
+        let stopped = self
+            .engine
+            .stopped()
+            .map(|(shard, origin, at, reason)| StoppedLog {
+                shard: shard.0,
+                origin: origin.to_string(),
+                at: at.to_string(),
+                reason: reason.to_owned(),
+            });
+        let stopped = stopped.collect();
+        let unready = self.why_not_ready(&by_region);
+        self.publish.send_replace(Arc::new(Peers {
+            by_region,
+            stopped,
+            unready,
+        }));
+    }
+
+    fn why_not_ready(&mut self, peers: &BTreeMap<RegionId, PeerView>) -> Option<&'static str> {
+        if self.context.writes_stopped.load(Ordering::Relaxed) {
+            return Some("this region's store has lost commits that a peer holds");
+        }
+        if self.readiness.reached {
+            return None;
+        }
+        for (region, peer) in peers.iter().filter(|(_, peer)| peer.pulling) {
+            self.readiness
+                .targets
+                .entry(*region)
+                .or_insert_with(|| peer.cursor.clone());
+        }
+        if self.readiness.targets.len() < peers.len() && self.started.elapsed() < LINK_GRACE {
+            return Some("waiting for links to other regions");
+        }
+        let held = self.context.tailers.held_all();
+        let caught_up = self.readiness.targets.values().all(|target| {
+            target.iter().all(|(shard, wanted)| {
+                held.shard(shard)
+                    .is_some_and(|held| held.covers_all(wanted))
+            })
+        });
+        if !caught_up {
+            return Some("catching up with other regions");
+        }
+        self.readiness.reached = true;
+        None
+    }
+}
+
+fn view(name: &str, peer: PeerStatus, lag: Lag) -> PeerView {
+    PeerView {
+        name: name.to_owned(),
+        pulling: peer.pulling > 0,
+        serving: peer.serving > 0,
+        holds: peer.holds.to_string(),
+        lag_seconds: lag.seconds,
+        lag_batches: lag.batches,
+        applied: peer.applied,
+        duplicate: peer.duplicate,
+        rejected: peer.rejected,
+        clock_offset_ms: peer.clock_offset_ms,
+        last_close: peer.last_close,
+        cursor: peer.holds,
+    }
+}
+
+impl ReplicatorContext {
+    /// Takes the stamps of other regions into the clock, within the drift bound.
+    fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) {
+        use whimbrel_replication::clock::Observed;
+        let newest = batches
+            .iter()
+            .filter_map(|(_, bytes)| whimbrel_replication::op::Batch::decode(bytes).ok())
+            .flat_map(|batch| batch.ops)
+            .map(|op| op.position.hlc())
+            .max();
+        let Some(newest) = newest else {
+            return;
+        };
+        let mut clock = self
+            .context
+            .clock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if clock.observe(newest, unix_ms()) != Observed::Merged {
+            self.metrics.stamps_beyond_drift.inc();
+        }
+    }
+
+    /// A peer claims more of our log than the engine knew of. If the store does not have it either,
+    /// it has lost commits: nothing may be stamped on top of that.
+    async fn check_own_log(&self, shard: ShardId, peer: &str, peer_has: Stamp, known: Stamp) {
+        let own = self.context.identity.origin;
+        let tail = self
+            .store
+            .read(RunOptions::default(), move |tx| async move {
+                Ok::<_, StoreError>(own_tail(&tx, shard, own).await?)
+            })
+            .await;
+        match tail {
+            Ok(tail) if tail.unwrap_or(Stamp::MIN) >= peer_has => {}
+            Ok(tail) => {
+                let tail = tail.unwrap_or(Stamp::MIN);
+                tracing::error!(
+                    %shard, peer, %peer_has, %tail, %known,
+                    "this region's store has lost commits that a peer holds; writes stop until it \
+                     is given a new incarnation"
+                );
+                self.writes_stopped.store(true, Ordering::Relaxed);
+            }
+            Err(error) => tracing::warn!(%error, "the own log cannot be read"),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Puts the parts of a node together, and takes them apart in the right order.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use whimbrel_replication::clock::Clock;
+use whimbrel_replication::quic::{PeerAddress, QuicConfig, Transport};
+
+use crate::batcher::Batchers;
+use crate::clock::unix_ms;
+use crate::config::Config;
+use crate::digest::Digests;
+use crate::execute::Context;
+use crate::http::auth::{Auth, RELOAD_INTERVAL};
+use crate::http::{self, App, Connections, Quotas};
+use crate::metrics::Metrics;
+use crate::origin;
+use crate::replicator::{LINK_EVENTS_MAX, Replicator, ReplicatorContext};
+use crate::store::embedded::Options;
+use crate::store::{Embedded, Store};
+use crate::tailer::{TailerContext, Tailers};
+
+/// Appended logs that the replicator has not taken yet.
+const APPENDED_MAX: usize = 4096;
+/// How long the store may take to end what is under way, once nobody asks it for more.
+const STORE_DRAIN: Duration = Duration::from_secs(2);
+
+/// Serves until `shutdown`, or until the store fails.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // Addresses first: a port that is taken is told before the store is touched.
+    let public = listen(config.listen.http, "listen.http").await?;
+    let admin = listen(config.listen.admin, "listen.admin").await?;
+    let quic = UdpSocket::bind(config.listen.quic)
+        .with_context(|| format!("listen.quic: cannot listen on {}", config.listen.quic))?;
+    let auth = Auth::new(config.auth.keys.clone())?;
+
+    let data_dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        Embedded::open(&data_dir.join("store"), Options::default())
+    });
+    let embedded = opened.await?.with_context(|| {
+        format!(
+            "data_dir: the store in {} cannot be opened",
+            config.data_dir.display()
+        )
+    })?;
+    let store = Store::Embedded(embedded);
+    let (identity, high_water) = origin::take_up(&store, &config, unix_ms()).await?;
+    let identity = Arc::new(identity);
+    let clock = Clock::new(high_water, config.clock.max_drift)?;
+    let metrics = Arc::new(Metrics::new(&config.region.name, &store)?);
+    let digests = Arc::new(Digests::default());
+    let context = Context {
+        identity: identity.clone(),
+        clock: Arc::new(Mutex::new(clock)),
+        limits: config.limits,
+    };
+
+    // What feeds clients and peers ends after the last client is answered.
+    let (inner, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let _ends_with_us = inner.clone().drop_guard();
+    let (appended_sender, appended) = mpsc::channel(APPENDED_MAX);
+    let tailer_context = TailerContext {
+        store: store.clone(),
+        identity: identity.clone(),
+        digests: digests.clone(),
+        metrics: metrics.clone(),
+        appended: appended_sender,
+        shutdown: inner.clone(),
+    };
+    let tailers = Tailers::start(&tailer_context, &tasks).await?;
+    let writes_stopped = Arc::new(AtomicBool::new(false));
+    let batchers = Batchers::start(
+        &store,
+        &context,
+        &tailers,
+        &metrics,
+        writes_stopped.clone(),
+        &tasks,
+    );
+
+    let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
+    let transport = Transport::start(quic, quic_config(&config)?, link_events)?;
+    let replicator_context = ReplicatorContext {
+        store: store.clone(),
+        context,
+        tailers: tailers.clone(),
+        metrics: metrics.clone(),
+        writes_stopped,
+        shutdown: inner.clone(),
+    };
+    let (replicator, peers, answered) =
+        Replicator::new(replicator_context, transport, tasks.clone());
+    tasks.spawn(replicator.run(links, appended, answered));
+
+    let app = Arc::new(App {
+        store: store.clone(),
+        identity: identity.clone(),
+        regions: config.cluster.regions.clone(),
+        limits: config.limits,
+        batchers,
+        tailers,
+        auth,
+        quotas: Quotas::new(&config.limits),
+        connections: Connections::new(&config.limits),
+        digests,
+        metrics,
+        peers,
+        in_flight: Semaphore::new(config.limits.in_flight),
+        shutdown: shutdown.clone(),
+    });
+    tasks.spawn(reload_keys(app.clone(), inner.clone()));
+    tracing::info!(
+        region = config.region.name,
+        origin = %identity.origin,
+        node = identity.node.0,
+        http = %config.listen.http,
+        "serving"
+    );
+
+    let admin_server = axum::serve(admin, http::admin::router(app.clone()))
+        .with_graceful_shutdown(inner.clone().cancelled_owned());
+    let admin_task = tokio::spawn(admin_server.into_future());
+    let public = public.tap_io(|stream| {
+        // Without it small answers wait for the peer's delayed acks.
+        let _ = stream.set_nodelay(true);
+    });
+    let public_server = axum::serve(public, http::router(app))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let mut public_task = tokio::spawn(public_server.into_future());
+
+    let failure = tokio::select! {
+        () = shutdown.cancelled() => None,
+        error = store.failed() => Some(anyhow!("the store has failed: {error}")),
+        end = &mut public_task => Some(anyhow!("the public listener ended: {end:?}")),
+    };
+    if failure.is_none() {
+        tracing::info!("draining");
+        if tokio::time::timeout(config.shutdown.drain, public_task)
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests did not end in time");
+        }
+    }
+    inner.cancel();
+    tasks.close();
+    if tokio::time::timeout(STORE_DRAIN, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some tasks did not end in time");
+    }
+    admin_task.abort();
+    if failure.is_none() {
+        // Acked or not, what was handed to the store is ended before its files are closed.
+        let _ = tokio::time::timeout(STORE_DRAIN, store.drain()).await;
+    }
+    tracing::info!("stopped");
+    failure.map_or(Ok(()), Err)
+}
+
+async fn listen(addr: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {addr}"))
+}
+
+async fn reload_keys(app: Arc<App>, shutdown: CancellationToken) {
+    let mut interval = tokio::time::interval(RELOAD_INTERVAL);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = interval.tick() => app.auth.reload_if_changed(),
+        }
+    }
+}
+
+fn quic_config(config: &Config) -> anyhow::Result<QuicConfig> {
+    let read = |path: &Path, key: &str| {
+        std::fs::read(path).with_context(|| format!("{key}: cannot read {}", path.display()))
+    };
+    let peers = config
+        .cluster
+        .regions
+        .iter()
+        .filter(|region| region.id != config.region.id);
+    Ok(QuicConfig {
+        region_name: config.region.name.clone(),
+        ca_pem: read(&config.tls.ca, "tls.ca")?,
+        cert_pem: read(&config.tls.cert, "tls.cert")?,
+        key_pem: read(&config.tls.key, "tls.key")?,
+        reset_key: reset_key(&config.data_dir)?,
+        peers: peers
+            .map(|region| PeerAddress {
+                region: region.id,
+                name: region.name.clone(),
+                addrs: region.quic.clone(),
+            })
+            .collect(),
+    })
+}
+
+/// Kept beside the store: with it peers notice a restart at once, not after their idle timeout.
+fn reset_key(data_dir: &Path) -> anyhow::Result<[u8; 64]> {
+    let path = data_dir.join("quic-reset.key");
+    if let Ok(stored) = std::fs::read(&path)
+        && let Ok(key) = <[u8; 64]>::try_from(stored.as_slice())
+    {
+        return Ok(key);
+    }
+    let mut key = [0; 64];
+    rand::Rng::fill(&mut rand::rng(), &mut key[..]);
+    crate::files::replace(&path, &key, crate::files::Access::Owner)?;
+    Ok(key)
+}

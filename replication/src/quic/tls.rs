@@ -1,0 +1,142 @@
+//! Certificates: one CA per cluster, the region's name as DNS name, on both sides.
+
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use webpki::EndEntityCert;
+
+use super::{ALPN, QuicConfig, QuicError};
+use crate::id::RegionId;
+
+/// Both sides' TLS. Sessions are never resumed and 0-RTT is off: every link proves its certificate,
+/// and nothing can be replayed.
+pub(super) struct Tls {
+    pub(super) server: Arc<QuicServerConfig>,
+    pub(super) client: Arc<QuicClientConfig>,
+}
+
+impl Tls {
+    pub(super) fn new(config: &QuicConfig) -> Result<Self, QuicError> {
+        // Explicit: a process-wide default may be another one, or missing.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = roots(&config.ca_pem)?;
+        Ok(Self {
+            server: server(config, &provider, &roots)?,
+            client: client(config, &provider, &roots)?,
+        })
+    }
+}
+
+fn server(
+    config: &QuicConfig,
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+) -> Result<Arc<QuicServerConfig>, QuicError> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+            .build()
+            .map_err(refused)?;
+    let mut tls = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refused)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain(config)?, key(config)?)
+        .map_err(refused)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    tls.send_tls13_tickets = 0;
+    tls.max_early_data_size = 0;
+    Ok(Arc::new(QuicServerConfig::try_from(tls).map_err(refused)?))
+}
+
+fn client(
+    config: &QuicConfig,
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+) -> Result<Arc<QuicClientConfig>, QuicError> {
+    let mut tls = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refused)?
+        .with_root_certificates(Arc::clone(roots))
+        .with_client_auth_cert(chain(config)?, key(config)?)
+        .map_err(refused)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.resumption = Resumption::disabled();
+    tls.enable_early_data = false;
+    Ok(Arc::new(QuicClientConfig::try_from(tls).map_err(refused)?))
+}
+
+fn refused(error: impl std::fmt::Display) -> QuicError {
+    QuicError::Tls(error.to_string())
+}
+
+fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, QuicError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certs("CA certificate", pem)? {
+        roots.add(cert).map_err(refused)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+fn chain(config: &QuicConfig) -> Result<Vec<CertificateDer<'static>>, QuicError> {
+    certs("certificate", &config.cert_pem)
+}
+
+fn certs(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, QuicError> {
+    let unreadable = |reason: String| QuicError::Pem { what, reason };
+    let certs = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unreadable(error.to_string()))?;
+    if certs.is_empty() {
+        return Err(unreadable("there is none".into()));
+    }
+    Ok(certs)
+}
+
+fn key(config: &QuicConfig) -> Result<PrivateKeyDer<'static>, QuicError> {
+    PrivateKeyDer::from_pem_slice(&config.key_pem).map_err(|error| QuicError::Pem {
+        what: "private key",
+        reason: error.to_string(),
+    })
+}
+
+/// The names that certificates are held against: peers by number, and our own.
+#[derive(Debug)]
+pub(super) struct Names(Vec<(Option<RegionId>, String, ServerName<'static>)>);
+
+impl Names {
+    pub(super) fn new(config: &QuicConfig) -> Result<Self, QuicError> {
+        let name = |region, name: &str| {
+            let dns = ServerName::try_from(name.to_owned())
+                .map_err(|_| QuicError::Name(name.to_owned()))?;
+            Ok((region, name.to_owned(), dns))
+        };
+        let peers = config.peers.iter().map(|p| name(Some(p.region), &p.name));
+        std::iter::once(name(None, &config.region_name))
+            .chain(peers)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The one region that a verified certificate speaks for.
+    pub(super) fn region(&self, cert: &CertificateDer<'_>) -> Result<RegionId, String> {
+        let cert = EndEntityCert::try_from(cert).map_err(|error| error.to_string())?;
+        let fits: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(.., dns)| cert.verify_is_valid_for_subject_name(dns).is_ok())
+            .collect();
+        match fits.as_slice() {
+            [(Some(region), ..)] => Ok(*region),
+            [(None, name, _)] => Err(format!("its certificate is our own region's, {name}")),
+            [] => Err("its certificate names no region of ours".into()),
+            _ => Err("its certificate names several regions".into()),
+        }
+    }
+}
