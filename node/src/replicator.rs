@@ -2,19 +2,19 @@
 //! what it wants done.
 
 mod lag;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
-use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, LinkId, PeerStatus};
+use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, LinkId};
 use whimbrel_replication::quic::{LinkEvent, Transport};
 
 use crate::apply::remote::{self, Applied};
@@ -22,9 +22,11 @@ use crate::apply::{corrupt, own_tail};
 use crate::clock::unix_ms;
 use crate::execute::Context;
 use crate::metrics::Metrics;
-use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
+use crate::store::{RangeOptions, RunOptions, Store, keys};
 use crate::tailer::{Appended, Tailers};
 use lag::Lag;
+pub use peers::{PeerHealth, Peers};
+use peers::{PeerView, StoppedLog};
 
 /// Events of links that may wait.
 pub const LINK_EVENTS_MAX: usize = 1024;
@@ -34,146 +36,10 @@ const ANSWERS_MAX: usize = 256;
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(5);
 /// Lag is measured, and the wall clock told, this often.
 const TICK: Duration = Duration::from_secs(1);
-/// A region whose lag is above this is shown as lagging.
-const LAGGING: Duration = Duration::from_secs(5);
 /// After its start a node waits so long for links before it counts a peer as out of reach.
 const LINK_GRACE: Duration = Duration::from_secs(2);
 /// A failed read or apply is answered after this; the engine then tries again.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
-
-/// How a region looks from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerHealth {
-    /// Linked, and it holds about all.
-    Up,
-    /// Linked, and it lacks something for more than [`LAGGING`].
-    Lagging,
-    /// No link.
-    Down,
-}
-
-/// What is known of one peer.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct PeerView {
-    /// Its name.
-    pub name: String,
-    /// Do we pull from it?
-    pub pulling: bool,
-    /// Does it pull from us?
-    pub serving: bool,
-    /// What it is known to hold.
-    pub holds: String,
-    /// Seconds since the oldest op of ours that it lacks was stamped.
-    pub lag_seconds: f64,
-    /// Batches of ours that it lacks; counting stops at a bound.
-    pub lag_batches: u64,
-    /// Batches that came from it and were committed.
-    pub applied: u64,
-    /// Batches that came again.
-    pub duplicate: u64,
-    /// Batches that were dropped.
-    pub rejected: u64,
-    /// Its wall clock minus ours.
-    pub clock_offset_ms: Option<i64>,
-    /// Why we closed its last link.
-    pub last_close: Option<String>,
-    #[serde(skip)]
-    cursor: Cursor,
-}
-
-/// A log that stands still because a batch cannot be applied.
-#[derive(Clone, Debug, Serialize)]
-pub struct StoppedLog {
-    /// The shard.
-    pub shard: u16,
-    /// Whose log.
-    pub origin: String,
-    /// The batch.
-    pub at: String,
-    /// Why.
-    pub reason: String,
-}
-
-/// What is known of all peers.
-#[derive(Clone, Debug, Default)]
-pub struct Peers {
-    /// By region.
-    pub by_region: BTreeMap<RegionId, PeerView>,
-    /// Logs that stand still.
-    pub stopped: Vec<StoppedLog>,
-    /// Why the node is not ready, if it isn't.
-    pub unready: Option<&'static str>,
-}
-
-impl Peers {
-    /// As shown to operators.
-    pub fn views(&self) -> Vec<&PeerView> {
-        self.by_region.values().collect()
-    }
-
-    /// How far a region is known to hold a log.
-    pub fn holds(&self, region: RegionId, shard: ShardId, origin: Origin) -> Option<Stamp> {
-        Some(
-            self.by_region
-                .get(&region)?
-                .cursor
-                .shard(shard)?
-                .get(&origin)?
-                .stamp,
-        )
-    }
-
-    /// How a region looks from here.
-    pub fn health(&self, region: RegionId) -> PeerHealth {
-        match self.by_region.get(&region) {
-            Some(peer) if peer.pulling => {
-                if peer.lag_seconds > LAGGING.as_secs_f64() {
-                    PeerHealth::Lagging
-                } else {
-                    PeerHealth::Up
-                }
-            }
-            _ => PeerHealth::Down,
-        }
-    }
-
-    /// Writes the gauges.
-    pub fn report(&self, metrics: &Metrics) {
-        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        for peer in self.by_region.values() {
-            let name = peer.name.as_str();
-            for (role, up) in [("pull", peer.pulling), ("serve", peer.serving)] {
-                metrics
-                    .link_up
-                    .with_label_values(&[name, role])
-                    .set(i64::from(up));
-            }
-            metrics
-                .lag_seconds
-                .with_label_values(&[name])
-                .set(peer.lag_seconds);
-            metrics
-                .lag_batches
-                .with_label_values(&[name])
-                .set(gauge(peer.lag_batches));
-            metrics
-                .duplicate_batches
-                .with_label_values(&[name])
-                .set(gauge(peer.duplicate));
-            metrics
-                .rejected
-                .with_label_values(&[name])
-                .set(gauge(peer.rejected));
-            if let Some(offset) = peer.clock_offset_ms {
-                metrics
-                    .clock_offset_ms
-                    .with_label_values(&[name])
-                    .set(offset);
-            }
-        }
-        metrics.stopped_logs.set(gauge(self.stopped.len() as u64));
-    }
-}
 
 /// What the replicator needs of the node.
 #[derive(Clone)]
@@ -511,7 +377,7 @@ impl Replicator {
             }
             let peer = status.get(region).cloned().unwrap_or_default();
             let lag = self.lags.get(region).copied().unwrap_or_default();
-            by_region.insert(*region, view(name, peer, lag));
+            by_region.insert(*region, PeerView::new(name, peer, lag));
         }
         let stopped = self
             .engine
@@ -562,23 +428,6 @@ impl Replicator {
     }
 }
 
-fn view(name: &str, peer: PeerStatus, lag: Lag) -> PeerView {
-    PeerView {
-        name: name.to_owned(),
-        pulling: peer.pulling > 0,
-        serving: peer.serving > 0,
-        holds: peer.holds.to_string(),
-        lag_seconds: lag.seconds,
-        lag_batches: lag.batches,
-        applied: peer.applied,
-        duplicate: peer.duplicate,
-        rejected: peer.rejected,
-        clock_offset_ms: peer.clock_offset_ms,
-        last_close: peer.last_close,
-        cursor: peer.holds,
-    }
-}
-
 impl ReplicatorContext {
     /// Takes the stamps of other regions into the clock, within the drift bound.
     fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) {
@@ -609,7 +458,7 @@ impl ReplicatorContext {
         let tail = self
             .store
             .read(RunOptions::default(), move |tx| async move {
-                Ok::<_, StoreError>(own_tail(&tx, shard, own).await?)
+                own_tail(&tx, shard, own).await
             })
             .await;
         match tail {

@@ -30,6 +30,7 @@ use crate::store::{Atomic, RangeOptions, StoreError, Transaction};
 use rows::{ArrivalRow, FeedRow, Happening};
 
 /// A stored row that does not parse is our own bug or a damaged disk: nothing may be built on it.
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 pub fn corrupt(error: DecodeError) -> StoreError {
     StoreError::Fatal(format!("a stored row does not parse: {error}").into())
 }

@@ -36,7 +36,7 @@ impl Execution {
                 .workspace
                 .member(scope, &command.actor)
                 .await?
-                .and_then(|m| m.standing());
+                .and_then(whimbrel_replication::crdt::member::Member::standing);
             let answer = conversation_answer(&command.conversation, &row, standing, true);
             return Ok(answer.map(|answer| (answer, kind != ConversationKind::Direct)));
         }
@@ -131,7 +131,7 @@ impl Execution {
             .workspace
             .member(scope, user)
             .await?
-            .and_then(|m| m.standing());
+            .and_then(whimbrel_replication::crdt::member::Member::standing);
         if !replayed && target != Some(role) {
             let joins = user == command.actor
                 && kind == Some(ConversationKind::Channel)
@@ -248,7 +248,7 @@ impl Execution {
             .workspace
             .member(scope, user)
             .await?
-            .and_then(|m| m.standing());
+            .and_then(whimbrel_replication::crdt::member::Member::standing);
         let to = if ban {
             Standing::Banned
         } else {

@@ -34,7 +34,7 @@ impl Execution {
             sent_at_unix_ms,
         } = &command.action
         else {
-            return Err(StoreError::Misuse("post() takes a Post".into()));
+            return Err(StoreError::Misuse("post() takes a Post"));
         };
         if let Err(refusal) = self.must_be_in(scope, command, "post").await? {
             return Ok(Err(refusal));
@@ -59,16 +59,7 @@ impl Execution {
                 message: "no such message in this conversation, or not in this region yet".into(),
             }));
         }
-        // A reply sorts after its parent, also when another node or region wrote the parent.
-        if let Some(last) = last_position(self.workspace.tx(), scope).await? {
-            let mut clock = self
-                .context
-                .clock
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            // A position beyond the drift bound leaves the clock alone; so does this call.
-            let _ = clock.observe(last.hlc(), self.now_unix_ms);
-        }
+        self.observe_last(scope).await?;
         let posted = OpKind::Posted {
             message: *message,
             text: text.clone(),
@@ -80,6 +71,23 @@ impl Execution {
             .shown(scope, command, message)
             .await?
             .map(|answer| (answer, false)))
+    }
+
+    /// A reply sorts after its parent, also when another node or region wrote the parent: the clock
+    /// takes in the conversation's last position, once per batch.
+    async fn observe_last(&mut self, scope: &Scope) -> Result<(), StoreError> {
+        if self.observed.insert(*scope)
+            && let Some(last) = last_position(self.workspace.tx(), scope).await?
+        {
+            let mut clock = self
+                .context
+                .clock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // A position beyond the drift bound leaves the clock alone; so does this call.
+            let _ = clock.observe(last.hlc(), self.now_unix_ms);
+        }
+        Ok(())
     }
 
     pub(super) async fn edit(

@@ -7,6 +7,7 @@ mod message;
 
 pub use message::my_reactions;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message as _;
@@ -45,6 +46,8 @@ pub struct Execution {
     own_tail: Option<Stamp>,
     now_unix_ms: i64,
     ops: Vec<Op>,
+    /// Conversations whose last position the clock has taken in.
+    observed: BTreeSet<Scope>,
 }
 
 impl Execution {
@@ -66,6 +69,7 @@ impl Execution {
             own_tail,
             now_unix_ms,
             ops: Vec::new(),
+            observed: BTreeSet::new(),
         })
     }
 
@@ -228,7 +232,7 @@ impl Execution {
             .workspace
             .member(scope, &command.actor)
             .await?
-            .and_then(|m| m.standing());
+            .and_then(whimbrel_replication::crdt::member::Member::standing);
         // Members see it whatever it is: their row alone decides, which saves a read per post.
         if standing.is_some_and(Standing::is_in) || command.is_admin {
             if standing.is_none() && self.workspace.conversation(scope).await?.is_none() {

@@ -98,7 +98,7 @@ pub(super) async fn post(
 
 fn parse_time(text: &str) -> Result<i64, Failure> {
     let time: Result<jiff::Timestamp, _> = text.parse();
-    time.map(|time| time.as_millisecond()).map_err(|_| {
+    time.map(jiff::Timestamp::as_millisecond).map_err(|_| {
         Failure::rule(
             "sent_at",
             "must be a time in RFC 3339, such as 2014-11-30T23:35:14.775Z",

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test just so")]
 
+/// Commands over a faulty store, and batches of another region.
+mod batching;
 /// The config: what is read from where, and that all errors come at once.
 mod config;
 /// The program: clusters on one machine start, lose a region, go on and stop.

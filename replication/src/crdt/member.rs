@@ -51,7 +51,7 @@ impl Member {
     }
 
     /// Takes all that another region's row knows.
-    pub fn join(&mut self, other: Self) {
+    pub fn join(&mut self, other: &Self) {
         let stands_there = |v: &&Value| other.values.contains(v) || !other.has_seen(&v.dot);
         let stands_here = |v: &&Value| !self.has_seen(&v.dot);
         let mut values: Vec<Value> = self.values.iter().filter(stands_there).cloned().collect();

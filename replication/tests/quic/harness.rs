@@ -90,40 +90,46 @@ impl Side {
     }
 
     pub(crate) async fn next(&mut self) -> LinkEvent {
-        timeout(Duration::from_secs(12), self.events.recv())
-            .await
-            .expect("something happens")
-            .expect("the transport lives")
+        self.find(Some).await
     }
 
     pub(crate) async fn up(&mut self, role: Role) -> LinkId {
-        loop {
-            if let LinkEvent::Up { link, role: r, .. } = self.next().await
-                && r == role
-            {
-                return link;
-            }
-        }
+        self.find(|event| match event {
+            LinkEvent::Up { link, role: r, .. } if r == role => Some(link),
+            _ => None,
+        })
+        .await
     }
 
     pub(crate) async fn frame(&mut self, link: LinkId) -> Frame {
-        loop {
-            if let LinkEvent::Frame { link: l, frame } = self.next().await
-                && l == link
-            {
-                return frame;
-            }
-        }
+        self.find(|event| match event {
+            LinkEvent::Frame { link: l, frame } if l == link => Some(frame),
+            _ => None,
+        })
+        .await
     }
 
     pub(crate) async fn down(&mut self, link: LinkId) -> String {
-        loop {
-            if let LinkEvent::Down { link: l, reason } = self.next().await
-                && l == link
-            {
-                return reason;
+        self.find(|event| match event {
+            LinkEvent::Down { link: l, reason } if l == link => Some(reason),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The first event that fits; others are passed over, but not for ever.
+    async fn find<T>(&mut self, fits: impl Fn(LinkEvent) -> Option<T>) -> T {
+        let search = async {
+            loop {
+                let event = self.events.recv().await.expect("the transport lives");
+                if let Some(found) = fits(event) {
+                    return found;
+                }
             }
-        }
+        };
+        timeout(Duration::from_secs(12), search)
+            .await
+            .expect("it happens in time")
     }
 }
 

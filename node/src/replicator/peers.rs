@@ -1,0 +1,169 @@
+//! What this node knows of other regions: for clients, operators and metrics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
+use whimbrel_replication::link::PeerStatus;
+
+use super::lag::Lag;
+use crate::metrics::Metrics;
+
+/// A region whose lag is above this is shown as lagging.
+const LAGGING: Duration = Duration::from_secs(5);
+
+/// How a region looks from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerHealth {
+    /// Linked, and it holds about all.
+    Up,
+    /// Linked, and it lacks something for more than [`LAGGING`].
+    Lagging,
+    /// No link.
+    Down,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PeerView {
+    /// Its name.
+    pub name: String,
+    /// Do we pull from it?
+    pub pulling: bool,
+    /// Does it pull from us?
+    pub serving: bool,
+    /// What it is known to hold.
+    pub holds: String,
+    /// Seconds since the oldest op of ours that it lacks was stamped.
+    pub lag_seconds: f64,
+    /// Batches of ours that it lacks; counting stops at a bound.
+    pub lag_batches: u64,
+    /// Batches that came from it and were committed.
+    pub applied: u64,
+    /// Batches that came again.
+    pub duplicate: u64,
+    /// Batches that were dropped.
+    pub rejected: u64,
+    /// Its wall clock minus ours.
+    pub clock_offset_ms: Option<i64>,
+    /// Why we closed its last link.
+    pub last_close: Option<String>,
+    #[serde(skip)]
+    pub(super) cursor: Cursor,
+}
+
+impl PeerView {
+    /// Puts together what link and lag tell.
+    pub(super) fn new(name: &str, peer: PeerStatus, lag: Lag) -> Self {
+        Self {
+            name: name.to_owned(),
+            pulling: peer.pulling > 0,
+            serving: peer.serving > 0,
+            holds: peer.holds.to_string(),
+            lag_seconds: lag.seconds,
+            lag_batches: lag.batches,
+            applied: peer.applied,
+            duplicate: peer.duplicate,
+            rejected: peer.rejected,
+            clock_offset_ms: peer.clock_offset_ms,
+            last_close: peer.last_close,
+            cursor: peer.holds,
+        }
+    }
+}
+
+/// A log that stands still because a batch cannot be applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoppedLog {
+    /// The shard.
+    pub shard: u16,
+    /// Whose log.
+    pub origin: String,
+    /// The batch.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is known of all peers.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// By region.
+    pub by_region: BTreeMap<RegionId, PeerView>,
+    /// Logs that stand still.
+    pub stopped: Vec<StoppedLog>,
+    /// Why the node is not ready, if it isn't.
+    pub unready: Option<&'static str>,
+}
+
+impl Peers {
+    /// As shown to operators.
+    pub fn views(&self) -> Vec<&PeerView> {
+        self.by_region.values().collect()
+    }
+
+    /// How far a region is known to hold a log.
+    pub fn holds(&self, region: RegionId, shard: ShardId, origin: Origin) -> Option<Stamp> {
+        Some(
+            self.by_region
+                .get(&region)?
+                .cursor
+                .shard(shard)?
+                .get(&origin)?
+                .stamp,
+        )
+    }
+
+    /// How a region looks from here.
+    pub fn health(&self, region: RegionId) -> PeerHealth {
+        match self.by_region.get(&region) {
+            Some(peer) if peer.pulling => {
+                if peer.lag_seconds > LAGGING.as_secs_f64() {
+                    PeerHealth::Lagging
+                } else {
+                    PeerHealth::Up
+                }
+            }
+            _ => PeerHealth::Down,
+        }
+    }
+
+    /// Writes the gauges.
+    pub fn report(&self, metrics: &Metrics) {
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for peer in self.by_region.values() {
+            let name = peer.name.as_str();
+            for (role, up) in [("pull", peer.pulling), ("serve", peer.serving)] {
+                metrics
+                    .link_up
+                    .with_label_values(&[name, role])
+                    .set(i64::from(up));
+            }
+            metrics
+                .lag_seconds
+                .with_label_values(&[name])
+                .set(peer.lag_seconds);
+            metrics
+                .lag_batches
+                .with_label_values(&[name])
+                .set(gauge(peer.lag_batches));
+            metrics
+                .duplicate_batches
+                .with_label_values(&[name])
+                .set(gauge(peer.duplicate));
+            metrics
+                .rejected
+                .with_label_values(&[name])
+                .set(gauge(peer.rejected));
+            if let Some(offset) = peer.clock_offset_ms {
+                metrics
+                    .clock_offset_ms
+                    .with_label_values(&[name])
+                    .set(offset);
+            }
+        }
+        metrics.stopped_logs.set(gauge(self.stopped.len() as u64));
+    }
+}
