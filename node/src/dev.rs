@@ -7,6 +7,7 @@ mod layout;
 mod region;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
@@ -15,6 +16,9 @@ use whimbrel_client::api::DevCluster;
 
 pub use layout::{DEFAULT_REGIONS, Layout};
 use region::{Exit, Running};
+
+/// How long regions of other processes may take to stop.
+const OTHERS_STOP_MAX: Duration = Duration::from_secs(7);
 
 /// What `whimbrel-node dev` was asked to do.
 #[derive(Clone, Debug)]
@@ -64,14 +68,23 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     if ready.is_err() {
         shutdown.cancel();
     }
+    let own: Vec<u32> = running.iter().map(Running::pid).collect();
     let mut tasks = JoinSet::new();
     for region in running {
         tasks.spawn(region.watch(shutdown.clone()));
     }
+    let others = {
+        let (layout, shutdown) = (layout.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            stop_others(&layout, &own).await;
+        })
+    };
     while let Some(exit) = tasks.join_next().await {
         if let Exit::Died { name, how } = exit.context("the watch of a region panicked")? {
             println!(
-                "{name} stopped ({how}); start it again with: whimbrel-node dev --data {} --only {name}",
+                "{name} stopped ({how}); start it again with: {} --data {} --only {name}",
+                this_command(),
                 options.data.display()
             );
         }
@@ -81,7 +94,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         println!("no region is left that this process started; Ctrl-C ends it");
         shutdown.cancelled().await;
     }
-    Ok(())
+    others.await.context("the stop of other regions panicked")
 }
 
 async fn all_ready(running: &mut [Running]) -> anyhow::Result<()> {
@@ -123,6 +136,37 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
     }
 }
 
+/// How the reader runs this program: a newcomer has it from cargo, not on the path.
+fn this_command() -> &'static str {
+    if std::env::var_os("CARGO").is_some() {
+        "cargo run --release -p whimbrel-node -- dev"
+    } else {
+        "whimbrel-node dev"
+    }
+}
+
+/// Asks regions that another process of this program runs (`--only`) to stop too, and waits.
+async fn stop_others(layout: &Layout, own: &[u32]) {
+    let others = layout.running_besides(own);
+    for pid in &others {
+        let pid = i32::try_from(*pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may be gone already.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+    let gone = async {
+        while !layout.running_besides(own).is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(OTHERS_STOP_MAX, gone).await.is_err() {
+        println!("a region that `dev --only` runs does not stop; end it by its pid in dev.json");
+    }
+}
+
 fn print_start(dir: &Path, data: &Path, cluster: &DevCluster) {
     println!("{}", start_text(dir, data, cluster));
 }
@@ -159,11 +203,12 @@ In a third one, ada writes in {first}:
 Lose a region, go on without it, and bring it back:
 
   kill -9 {pid}
-  whimbrel --user ada send $C 'Still here'
-  cargo run -q --release -p whimbrel-node -- dev --data {dev} --only {first}
+  whimbrel --user ada --region {second} send $C 'Still here'
+  {this} --data {dev} --only {first}
 
 Ctrl-C stops all.",
         dev = data.display(),
+        this = this_command(),
         pid = cluster.regions.first().map_or(0, |r| r.pid),
     );
     text

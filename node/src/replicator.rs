@@ -36,8 +36,12 @@ const ANSWERS_MAX: usize = 256;
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(5);
 /// Lag is measured, and the wall clock told, this often.
 const TICK: Duration = Duration::from_secs(1);
+/// After its start a node takes no lag of a peer that it has not heard of.
+const UNHEARD_GRACE: Duration = Duration::from_secs(10);
 /// After its start a node waits so long for links before it counts a peer as out of reach.
 const LINK_GRACE: Duration = Duration::from_secs(2);
+/// A region that was not heard of for so long counts as down, before its link breaks.
+const SILENT: Duration = Duration::from_secs(3);
 /// A failed read or apply is answered after this; the engine then tries again.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -69,6 +73,10 @@ pub struct Replicator {
     started: Instant,
     timer: Option<Instant>,
     lags: BTreeMap<RegionId, Lag>,
+    /// Whose link it is.
+    peers: BTreeMap<LinkId, RegionId>,
+    /// When a region was last heard of. Every link carries a heartbeat a second.
+    heard: BTreeMap<RegionId, Instant>,
     readiness: Readiness,
 }
 
@@ -113,6 +121,8 @@ impl Replicator {
             started: Instant::now(),
             timer: None,
             lags: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            heard: BTreeMap::new(),
             readiness: Readiness::default(),
         };
         (replicator, peers, answered)
@@ -141,10 +151,18 @@ impl Replicator {
             let event = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(event) = links.recv() => match event {
-                    LinkEvent::Up { link, peer, role } => Event::Up { link, peer, role },
-                    LinkEvent::Frame { link, frame } => Event::Frame { link, frame },
+                    LinkEvent::Up { link, peer, role } => {
+                        self.peers.insert(link, peer);
+                        self.hear(link);
+                        Event::Up { link, peer, role }
+                    }
+                    LinkEvent::Frame { link, frame } => {
+                        self.hear(link);
+                        Event::Frame { link, frame }
+                    }
                     LinkEvent::Down { link, reason } => {
                         tracing::debug!(link = link.0, %reason, "a link is down");
+                        self.peers.remove(&link);
                         Event::Down { link }
                     }
                 },
@@ -175,6 +193,12 @@ impl Replicator {
             self.handle(event);
         }
         self.transport.shutdown().await;
+    }
+
+    fn hear(&mut self, link: LinkId) {
+        if let Some(peer) = self.peers.get(&link) {
+            self.heard.insert(*peer, Instant::now());
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -341,10 +365,18 @@ impl Replicator {
         };
         let (context, own) = (self.context.clone(), self.context.context.identity.origin);
         let identity = &context.context.identity;
+        // A peer that has not said yet what it holds does not lag: it is not known.
+        let known = self.engine.peers();
+        let is_known = |id: &RegionId| {
+            known
+                .get(id)
+                .is_some_and(|peer| peer.holds != Cursor::new())
+                || self.started.elapsed() > UNHEARD_GRACE
+        };
         let peers: Vec<RegionId> = identity
             .regions
             .keys()
-            .filter(|id| **id != own.region)
+            .filter(|id| **id != own.region && is_known(id))
             .copied()
             .collect();
         let shards = identity.shards;
@@ -377,7 +409,11 @@ impl Replicator {
             }
             let peer = status.get(region).cloned().unwrap_or_default();
             let lag = self.lags.get(region).copied().unwrap_or_default();
-            by_region.insert(*region, PeerView::new(name, peer, lag));
+            let silent = self
+                .heard
+                .get(region)
+                .is_none_or(|at| at.elapsed() > SILENT);
+            by_region.insert(*region, PeerView::new(name, peer, lag, silent));
         }
         let stopped = self
             .engine

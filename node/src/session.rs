@@ -30,8 +30,8 @@ use crate::view;
 /// Events that may wait for a reader; one that lags further behind is closed and may resume.
 const QUEUE_EVENTS_MAX: usize = 1024;
 
-/// A user whose memberships change faster than this many tries is followed all the same.
-const JOIN_TRIES_MAX: u32 = 5;
+/// A user whose memberships change faster than this many tries is asked to come again.
+const JOIN_TRIES_MAX: u32 = 20;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -107,8 +107,11 @@ impl Session {
             // session? Then its events would be in neither the feeds that we read nor the queue.
             let again = self::memberships(&context.store, &user).await?;
             tries += 1;
-            if again == memberships || tries == JOIN_TRIES_MAX {
+            if again == memberships {
                 break (session, standpoints);
+            }
+            if tries == JOIN_TRIES_MAX {
+                return Err(SessionEnd::TooSlow);
             }
             memberships = again;
         };

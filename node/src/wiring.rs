@@ -134,8 +134,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         // Without it small answers wait for the peer's delayed acks.
         let _ = stream.set_nodelay(true);
     });
+    // Its own: with `shutdown` it could end before the select below sees that it was told to.
+    let accepting = CancellationToken::new();
     let public_server = axum::serve(public, http::router(app))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        .with_graceful_shutdown(accepting.clone().cancelled_owned());
     let mut public_task = tokio::spawn(public_server.into_future());
 
     let failure = tokio::select! {
@@ -145,6 +147,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     if failure.is_none() {
         tracing::info!("draining");
+        accepting.cancel();
         if tokio::time::timeout(config.shutdown.drain, public_task)
             .await
             .is_err()

@@ -27,7 +27,8 @@ impl ShardCursor {
         self.0.get(origin).copied()
     }
 
-    /// The last whole batch of this origin, or zero.
+    /// The last batch of which anything is covered, or zero. Cursors of what a region holds name
+    /// whole batches only.
     pub fn stamp(&self, origin: &Origin) -> Stamp {
         self.0.get(origin).map_or(Stamp::MIN, |at| at.stamp)
     }

@@ -334,6 +334,27 @@ impl Layout {
         }
     }
 
+    /// Processes of regions that run now, but for `own`. A pid in `dev.json` may have gone to
+    /// another program: only one that serves the region's config counts.
+    pub(super) fn running_besides(&self, own: &[u32]) -> Vec<u32> {
+        let read = || -> Option<DevCluster> {
+            serde_json::from_slice(&fs::read(self.description()).ok()?).ok()
+        };
+        let regions = read().map_or(Vec::new(), |cluster| cluster.regions);
+        let serves = |pid: &u32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split(|b| *b == 0).any(|word| {
+                let is_config = |region: &Region| {
+                    word == region.config(&self.dir).as_os_str().as_encoded_bytes()
+                };
+                self.regions.iter().any(is_config)
+            })
+        };
+        let pids = regions.into_iter().map(|region| region.pid);
+        pids.filter(|pid| !own.contains(pid) && serves(pid))
+            .collect()
+    }
+
     /// Notes that one region runs as another process now.
     pub(super) fn update_pid(&self, name: &str, pid: u32) -> anyhow::Result<()> {
         // Several regions may come back at once, each by a process of its own.

@@ -56,11 +56,11 @@ pub struct PeerView {
 
 impl PeerView {
     /// Puts together what link and lag tell.
-    pub(super) fn new(name: &str, peer: PeerStatus, lag: Lag) -> Self {
+    pub(super) fn new(name: &str, peer: PeerStatus, lag: Lag, silent: bool) -> Self {
         Self {
             name: name.to_owned(),
-            pulling: peer.pulling > 0,
-            serving: peer.serving > 0,
+            pulling: peer.pulling > 0 && !silent,
+            serving: peer.serving > 0 && !silent,
             holds: peer.holds.to_string(),
             lag_seconds: lag.seconds,
             lag_batches: lag.batches,

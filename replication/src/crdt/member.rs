@@ -37,16 +37,17 @@ pub struct Member {
 impl Member {
     /// Takes a write whose writer had seen `deps` of other origins, and all of its own before it.
     pub fn set(&mut self, value: Value, deps: &ShardCursor) {
-        if self.has_seen(&value.dot) {
-            return;
-        }
+        let is_known = self.has_seen(&value.dot);
         let superseded = |held: &Value| {
             deps.covers(&held.dot)
                 || (held.dot.origin == value.dot.origin && held.dot.at < value.dot.at)
         };
         self.values.retain(|held| !superseded(held));
-        self.values.push(value);
-        self.values.sort_unstable();
+        if !is_known {
+            self.values.push(value);
+            self.values.sort_unstable();
+        }
+        // Also of what is superseded: or else the row would tell in which order ops arrived.
         self.context.join(deps);
     }
 

@@ -13,6 +13,8 @@ pub mod member;
 pub mod message;
 pub mod reaction;
 pub mod register;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use crate::id::Stamp;

@@ -47,7 +47,20 @@ pub(crate) async fn client_of(
     retry: RetryPolicy,
 ) -> anyhow::Result<Client> {
     let dev = dev_dir(global).map(|dir| read_dev(&dir)).transpose()?;
-    let endpoints = match (&global.urls, &dev, env("WHIMBREL_URLS")) {
+    let endpoints = endpoints(global, dev.as_ref())?;
+    let mut builder = Client::builder().retry(retry);
+    if let Some(token) = token(global, caller, dev.as_ref())? {
+        builder = builder.token(token);
+    }
+    if let Some(user) = &global.act_as {
+        builder = builder.act_as(user);
+    }
+    with_region(builder, endpoints, global.region.as_deref()).await
+}
+
+/// Where the regions are: from options, a dev cluster, or the environment.
+fn endpoints(global: &Global, dev: Option<&DevCluster>) -> anyhow::Result<Vec<Endpoint>> {
+    Ok(match (&global.urls, dev, env("WHIMBREL_URLS")) {
         (Some(list), ..) => Endpoint::parse_list(list)?,
         (None, Some(dev), _) => dev
             .regions
@@ -61,15 +74,28 @@ pub(crate) async fn client_of(
                  there is no folder {DEV_DIR} here"
             )));
         }
-    };
-    let mut builder = Client::builder().retry(retry);
-    if let Some(token) = token(global, caller, dev.as_ref())? {
-        builder = builder.token(token);
+    })
+}
+
+/// A client per region, or only for `--region`: for what any region can tell.
+pub(crate) async fn clients_of_all(
+    global: &Global,
+    caller: &Caller,
+    retry: RetryPolicy,
+) -> anyhow::Result<Vec<Client>> {
+    if global.region.is_some() {
+        return Ok(vec![client_of(global, caller, retry).await?]);
     }
-    if let Some(user) = &global.act_as {
-        builder = builder.act_as(user);
-    }
-    with_region(builder, endpoints, global.region.as_deref()).await
+    let dev = dev_dir(global).map(|dir| read_dev(&dir)).transpose()?;
+    endpoints(global, dev.as_ref())?
+        .into_iter()
+        .map(|endpoint| {
+            Ok(Client::builder()
+                .retry(retry)
+                .endpoints(vec![endpoint])
+                .build()?)
+        })
+        .collect()
 }
 
 /// Prefers a region; one that is not among `endpoints` by name is asked for.
