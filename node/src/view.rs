@@ -18,11 +18,12 @@ const EMOJI_SHOWN_MAX: usize = 20;
 
 /// RFC 3339 in UTC with milliseconds; times outside the calendar are its ends.
 pub fn time(unix_ms: i64) -> String {
-    let bounds = (
-        Timestamp::MIN.as_millisecond(),
-        Timestamp::MAX.as_millisecond(),
+    // The ends of the calendar in whole seconds: not every millisecond of the last one fits.
+    let ends = (
+        Timestamp::MIN.as_second() * 1_000,
+        Timestamp::MAX.as_second() * 1_000,
     );
-    let time = Timestamp::from_millisecond(unix_ms.clamp(bounds.0, bounds.1));
+    let time = Timestamp::from_millisecond(unix_ms.clamp(ends.0, ends.1));
     format!("{:.3}", time.unwrap_or(Timestamp::UNIX_EPOCH))
 }
 

@@ -23,6 +23,8 @@ use crate::batcher::Written;
 
 /// How much of an over-long body is read before it is refused, so that clients can read the answer.
 const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a body may take to arrive: a slow sender must not hold a place for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a read waits for what it must include.
 pub(super) const CAUGHT_UP_TIMEOUT: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
@@ -35,7 +37,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let bytes = read_body(body, app.limits.body_bytes).await?;
+        let reading = read_body(body, app.limits.body_bytes);
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
+            .await
+            .map_err(|_| Failure::malformed("body", "did not arrive in time"))??;
         if bytes.is_empty() {
             return parse(b"{}").map(Json);
         }
