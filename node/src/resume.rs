@@ -8,10 +8,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use whimbrel_replication::cursor::ShardCursor;
-use whimbrel_replication::id::{OpStamp, Origin, Place};
+use whimbrel_replication::id::{OpStamp, Origin, Place, Stamp};
 
 use crate::apply::corrupt;
-use crate::apply::rows::{FeedRow, Happening};
+use crate::apply::rows::{Crossing, FeedRow, Happening};
 use crate::store::keys::{self, Scope};
 use crate::store::{RangeOptions, RunOptions, Store, StoreError};
 use crate::tailer::Standpoint;
@@ -24,14 +24,14 @@ const PAGE_ROWS: usize = 64;
 pub struct Source {
     /// The conversation.
     pub scope: Scope,
-    /// What arrived before the user joined is left out.
-    pub from: Option<OpStamp>,
-    /// Their removal is the last that they are told.
-    pub until: Option<OpStamp>,
+    /// The op by which the user joined: what came before is left out.
+    pub from: Option<Order>,
+    /// The op by which they got out: the last that they are told.
+    pub until: Option<Order>,
 }
 
-/// Arrival of the batch, index of the op in it.
-type Order = (OpStamp, u16);
+/// Arrival of the batch, index of the op in it: a batch may hold a removal and what came after.
+pub type Order = (OpStamp, u16);
 
 #[derive(Debug)]
 struct Feed {
@@ -76,18 +76,49 @@ impl Resume {
         }
     }
 
+    /// The first and the last op by which a user got in or out, also such as arrived since the
+    /// tailer stood there.
+    pub async fn crossings(
+        mut self,
+        store: &Store,
+        user: &str,
+    ) -> Result<Option<[(Order, Crossing); 2]>, StoreError> {
+        self.until = OpStamp::whole(Stamp::MAX);
+        let mut ends: Option<[(Order, Crossing); 2]> = None;
+        while let Some((order, _, _, happening)) = self.step(store).await? {
+            if let Happening::Member {
+                user: of,
+                crossed: Some(crossing),
+            } = happening
+                && of == user
+            {
+                let this = (order, crossing);
+                ends = Some([ends.map_or(this, |[first, _]| first), this]);
+            }
+        }
+        Ok(ends)
+    }
+
     /// The next event, or `None` at the end.
     pub async fn next(
         &mut self,
         store: &Store,
     ) -> Result<Option<(Scope, Place, Happening)>, StoreError> {
+        let next = self.step(store).await?;
+        Ok(next.map(|(_, scope, place, happening)| (scope, place, happening)))
+    }
+
+    async fn step(
+        &mut self,
+        store: &Store,
+    ) -> Result<Option<(Order, Scope, Place, Happening)>, StoreError> {
         if !self.started {
             for feed in 0..self.feeds.len() {
                 self.refill(store, feed).await?;
             }
             self.started = true;
         }
-        let Some(Reverse((_, feed))) = self.heap.pop() else {
+        let Some(Reverse((order, feed))) = self.heap.pop() else {
             return Ok(None);
         };
         let (_, at, happening) = self.feeds[feed]
@@ -97,6 +128,7 @@ impl Resume {
         self.refill(store, feed).await?;
         let Feed { source, origin, .. } = &self.feeds[feed];
         Ok(Some((
+            order,
             source.scope,
             Place {
                 origin: *origin,
@@ -130,16 +162,13 @@ impl Resume {
                 let at = keys::stamp_of(key).map_err(corrupt)?;
                 let (happening, arrival) = FeedRow::decode_happening(value, at).map_err(corrupt)?;
                 feed.after = Some(at);
-                let last = feed
-                    .source
-                    .until
-                    .map_or(until, |removal| removal.min(until));
-                if arrival > last {
+                let order = (arrival, at.index);
+                if arrival > until || feed.source.until.is_some_and(|removal| order > removal) {
                     feed.more = false;
                     break;
                 }
-                if feed.source.from.is_none_or(|joined| arrival >= joined) {
-                    feed.rows.push_back(((arrival, at.index), at, happening));
+                if feed.source.from.is_none_or(|joined| order >= joined) {
+                    feed.rows.push_back((order, at, happening));
                 }
             }
         }

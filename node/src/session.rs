@@ -13,11 +13,11 @@ use whimbrel_client::api;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::cursor::Cursor;
-use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place, ShardId};
+use whimbrel_replication::id::{ConversationId, MessageId, ShardId};
 use whimbrel_replication::op::Standing;
 
 use crate::apply::corrupt;
-use crate::apply::rows::{FeedRow, Happening};
+use crate::apply::rows::Crossing;
 use crate::event::{Event, EventKind, MessageChange, marker, render};
 use crate::execute::my_reactions;
 use crate::identity::Identity;
@@ -127,7 +127,7 @@ impl Session {
             }
         }
         session.tell_if_behind(&now);
-        let sources = session.sources(memberships).await?;
+        let sources = session.sources(memberships, &standpoints).await?;
         session.plan_resumes(&sources, standpoints);
         Ok(session)
     }
@@ -338,62 +338,47 @@ impl Session {
         }
     }
 
-    /// The conversations whose feed is of interest: those of the user, and those that they were
-    /// removed from after the token.
+    /// The conversations whose feed is of interest: those of the user, and those that they were in
+    /// after the token. Of what was told while they were out they hear nothing.
     async fn sources(
         &self,
         memberships: Vec<(ConversationId, Member)>,
+        standpoints: &[Standpoint],
     ) -> Result<Vec<Source>, StoreError> {
         let mut sources = Vec::new();
         for (conversation, member) in memberships {
             let scope = self.context.identity.scope(conversation);
-            let Some(value) = member.value().cloned() else {
+            let Some(value) = member.value() else {
                 continue;
             };
             let is_in = value.standing.is_in();
-            if self
-                .token
-                .shard(scope.shard)
-                .is_some_and(|covered| covered.covers(&value.dot))
-            {
+            let mut source = Source {
+                scope,
+                from: None,
+                until: None,
+            };
+            let after = self.token.shard(scope.shard).cloned().unwrap_or_default();
+            if after.covers(&value.dot) {
                 if is_in {
-                    sources.push(Source {
-                        scope,
-                        from: None,
-                        until: None,
-                    });
+                    sources.push(source);
                 }
                 continue;
             }
-            let change = self
-                .context
-                .store
-                .read(RunOptions::default(), move |tx| async move {
-                    membership_change(&tx, &scope, &value.dot).await
-                })
-                .await?;
-            match change {
-                Some((arrival, true)) if is_in => {
-                    sources.push(Source {
-                        scope,
-                        from: Some(arrival),
-                        until: None,
-                    });
+            let Some(standpoint) = standpoints.get(usize::from(scope.shard.0)) else {
+                continue;
+            };
+            let store = &self.context.store;
+            let feed = Resume::new(std::slice::from_ref(&source), &after, standpoint);
+            match feed.crossings(store, &self.user).await? {
+                Some([(first, way), (last, last_way)]) => {
+                    source.from = (way == Crossing::In).then_some(first);
+                    source.until = (last_way == Crossing::Out).then_some(last);
                 }
-                Some((arrival, _)) if !is_in => {
-                    sources.push(Source {
-                        scope,
-                        from: None,
-                        until: Some(arrival),
-                    });
-                }
-                _ if is_in => sources.push(Source {
-                    scope,
-                    from: None,
-                    until: None,
-                }),
-                _ => {}
+                None if is_in => {}
+                // They never were in, e.g. banned beforehand.
+                None => continue,
             }
+            sources.push(source);
         }
         Ok(sources)
     }
@@ -456,21 +441,4 @@ async fn memberships(
             }
         })
         .await
-}
-
-/// When the op at `dot` arrived, and whether the user joined by it.
-async fn membership_change(
-    tx: &crate::store::Transaction,
-    scope: &Scope,
-    dot: &Place,
-) -> Result<Option<(OpStamp, bool)>, StoreError> {
-    let key = scope.feed(dot.origin, dot.at);
-    let Some(row) = tx.get(&key.bytes, true).await? else {
-        return Ok(None);
-    };
-    let (happening, arrival) = FeedRow::decode_happening(&row, dot.at).map_err(corrupt)?;
-    Ok(Some((
-        arrival,
-        matches!(happening, Happening::Member { joined: true, .. }),
-    )))
 }

@@ -423,10 +423,10 @@ fn happening(kind: &OpKind) -> Happening {
         OpKind::ConversationCreated { .. } | OpKind::ConversationChanged { .. } => {
             Happening::Conversation
         }
-        // Whether they joined matters to a resume only.
+        // Whether they got in or out matters to a resume only.
         OpKind::MemberSet { user, .. } => Happening::Member {
             user: user.clone(),
-            joined: false,
+            crossed: None,
         },
         OpKind::Posted { message, .. } => Happening::Posted(*message),
         OpKind::Edited { message, .. } => Happening::Edited(*message),

@@ -7,7 +7,7 @@ use whimbrel_replication::id::Place;
 use whimbrel_replication::op::{ConversationKind, Op, Standing};
 
 use super::Workspace;
-use super::rows::Happening;
+use super::rows::{Crossing, Happening};
 use crate::store::StoreError;
 use crate::store::keys::Scope;
 
@@ -78,7 +78,11 @@ impl Workspace {
         }
         Ok(Happening::Member {
             user: user.to_owned(),
-            joined: !was_in && now_in,
+            crossed: match (was_in, now_in) {
+                (false, true) => Some(Crossing::In),
+                (true, false) => Some(Crossing::Out),
+                _ => None,
+            },
         })
     }
 }

@@ -41,6 +41,15 @@ impl PostRow {
     }
 }
 
+/// Which way somebody's standing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crossing {
+    /// They were out, and are in now.
+    In,
+    /// They were in, and are out now.
+    Out,
+}
+
 /// What happened at a place, as sessions are told. Ids only, never text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
@@ -50,8 +59,8 @@ pub enum Happening {
     Member {
         /// Whose.
         user: String,
-        /// Were they out before, and in after it, in this region?
-        joined: bool,
+        /// Whether they got in or out by it, in this region.
+        crossed: Option<Crossing>,
     },
     /// A message was posted.
     Posted(MessageId),
@@ -78,9 +87,11 @@ pub struct FeedRow {
     #[prost(string, optional, tag = "3")]
     user: Option<String>,
     #[prost(bool, tag = "4")]
-    joined: bool,
+    got_in: bool,
     #[prost(uint32, tag = "5")]
     arrival_index: u32,
+    #[prost(bool, tag = "6")]
+    got_out: bool,
     /// Last, for the sake of a pending stamp; absent where the row's own stamp is its arrival.
     #[prost(bytes = "vec", optional, tag = "15")]
     arrival_stamp: Option<Vec<u8>>,
@@ -89,20 +100,21 @@ pub struct FeedRow {
 impl FeedRow {
     /// As stored. `arrival` is given for what another region committed.
     pub fn encode_happening(happening: &Happening, arrival: Option<OpStamp>) -> Encoded {
-        let (kind, message, user, joined) = match happening {
-            Happening::Conversation => (1, None, None, false),
-            Happening::Member { user, joined } => (2, None, Some(user), *joined),
-            Happening::Posted(message) => (3, Some(message), None, false),
-            Happening::Edited(message) => (4, Some(message), None, false),
-            Happening::Redacted(message) => (5, Some(message), None, false),
-            Happening::Reacted(message) => (6, Some(message), None, false),
-            Happening::Receipt { user } => (7, None, Some(user), false),
+        let (kind, message, user, crossed) = match happening {
+            Happening::Conversation => (1, None, None, None),
+            Happening::Member { user, crossed } => (2, None, Some(user), *crossed),
+            Happening::Posted(message) => (3, Some(message), None, None),
+            Happening::Edited(message) => (4, Some(message), None, None),
+            Happening::Redacted(message) => (5, Some(message), None, None),
+            Happening::Reacted(message) => (6, Some(message), None, None),
+            Happening::Receipt { user } => (7, None, Some(user), None),
         };
         let row = Self {
             kind,
             message: message.map(|id| id.as_bytes().to_vec()),
             user: user.cloned(),
-            joined,
+            got_in: crossed == Some(Crossing::In),
+            got_out: crossed == Some(Crossing::Out),
             arrival_index: arrival.map_or(0, |at| at.index.into()),
             arrival_stamp: arrival.map(|at| at.stamp.as_bytes().to_vec()),
         };
@@ -130,7 +142,11 @@ impl FeedRow {
             1 => Happening::Conversation,
             2 => Happening::Member {
                 user: user()?,
-                joined: row.joined,
+                crossed: match (row.got_in, row.got_out) {
+                    (true, _) => Some(Crossing::In),
+                    (_, true) => Some(Crossing::Out),
+                    _ => None,
+                },
             },
             3 => Happening::Posted(message()?),
             4 => Happening::Edited(message()?),

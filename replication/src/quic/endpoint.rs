@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Instant;
 
 use quinn::congestion::CubicConfig;
 use quinn::{
@@ -217,8 +218,10 @@ async fn dial_for_ever(endpoint: Endpoint, peer: PeerAddress, shared: Arc<Shared
         match dialled {
             Ok(admitted) => {
                 told = None;
-                // Who hangs up without a word is not to be dialled in a tight loop.
-                if pull(&shared, admitted).await {
+                let since = Instant::now();
+                // Who hangs up at once, with a refusal or without a word, is not to be dialled in a
+                // tight loop.
+                if pull(&shared, admitted).await && since.elapsed() > longest_pause {
                     pause = first_pause;
                 }
             }

@@ -1,1 +1,33 @@
 //! End-to-end tests of Whimbrel on real processes.
+//!
+//! `cargo test --workspace` builds the programs that these tests start; alone, they need a
+//! `cargo build --workspace` before. Promises G1 to G18 are those of the design; a test names the
+//! ones that it checks. Random tests print their seed; `WHIMBREL_SEED` replays one.
+
+// Starting and stopping clusters.
+mod harness;
+mod node;
+mod programs;
+mod relay;
+mod wait;
+
+// What users do, in one region and in several.
+mod edits;
+mod exactly_once;
+mod messaging;
+mod receipts;
+mod streams;
+
+// What regions owe each other.
+mod causality;
+mod convergence;
+mod outages;
+
+// Who must not get in, and what must not get through.
+mod hostile_peers;
+mod input;
+
+// The programs as people use them.
+mod config;
+mod dev;
+mod import;

@@ -1,0 +1,69 @@
+//! The programs of the workspace, and ports for them.
+
+use std::ffi::OsStr;
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A program that stands beside this test: `target/debug/deps/e2e-... -> target/debug/NAME`.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let folder = test.ancestors().nth(2).expect("it stands in target/*/deps");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing; run `cargo build --workspace` first",
+        path.display()
+    );
+    path
+}
+
+/// Runs a program that must succeed, and gives its standard output.
+pub(crate) fn run_ok<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> String {
+    let output = command(name).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {name}: {error}"));
+    assert!(output.status.success(), "{name} failed: {output:?}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+/// To run a program. What the user's shell says about clusters is not for it.
+pub(crate) fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("WHIMBREL_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// Sends a signal, by name, to a process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
+    assert!(
+        status.expect("there is a program `kill`").success(),
+        "cannot send SIG{name} to {pid}"
+    );
+}
+
+/// A port that is free for TCP and UDP. Below the range from which systems give ports to whoever
+/// asks for any, and no port twice, so that clusters of parallel tests don't take each other's.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two runs beside each other start in different places.
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("it is below 2^16");
+    for _ in 0..COUNT {
+        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        let address = ("127.0.0.1", FIRST + offset);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address.1;
+        }
+    }
+    panic!("no port is free");
+}
