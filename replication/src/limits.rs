@@ -22,6 +22,11 @@ pub const CHANGE_OPS_MAX: usize = 3 * TEXT_BYTES_MAX;
 pub const CHANGE_BYTES_MAX: usize = 56 * 1024;
 /// Concurrent heads of a message's text that one edit can name as its base.
 pub const REVISION_HEADS_MAX: usize = 1000;
+/// The merged text and the heads of a message, as its row stores them. With more heads less of the
+/// text is kept, so that no set of concurrent edits outgrows a stored value.
+pub const MERGED_ROW_BYTES_MAX: usize = 70_000;
+/// One head in a stored row.
+pub const HEAD_BYTES: usize = 34;
 /// What a batch needs besides one change: actor, ids, deps.
 const BATCH_ENVELOPE_BYTES: usize = 8 * 1024;
 
@@ -29,6 +34,7 @@ const _: () = assert!(BATCH_OPS_MAX < u16::MAX as usize);
 const _: () = assert!(CHANGE_BYTES_MAX + BATCH_ENVELOPE_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(2 * TEXT_BYTES_MAX < CHANGE_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX <= MERGED_TEXT_BYTES_MAX);
+const _: () = assert!(MERGED_TEXT_BYTES_MAX < MERGED_ROW_BYTES_MAX);
 
 // Links between regions.
 

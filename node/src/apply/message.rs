@@ -5,6 +5,7 @@ use whimbrel_replication::crdt::message::{Edited, Message, Post, Posting};
 use whimbrel_replication::crdt::reaction::Reaction;
 use whimbrel_replication::crdt::text::Document;
 use whimbrel_replication::id::{ChangeHash, MessageId, Place};
+use whimbrel_replication::limits::{HEAD_BYTES, MERGED_ROW_BYTES_MAX};
 use whimbrel_replication::op::Op;
 
 use super::rows::{ChangeRow, Happening, PostRow};
@@ -33,10 +34,15 @@ pub async fn document(
     Ok((document, rows))
 }
 
+/// What the row keeps of a document: a function of the set of changes alone.
 fn edited_text(document: &Document, edits: usize) -> Edited {
+    let heads = document.revision().heads().to_vec();
+    let room = MERGED_ROW_BYTES_MAX.saturating_sub(heads.len() * HEAD_BYTES);
+    let mut text = document.text();
+    text.truncate(text.floor_char_boundary(room));
     Edited {
-        text: document.text(),
-        heads: document.revision().heads().to_vec(),
+        text,
+        heads,
         edits: u32::try_from(edits).unwrap_or(u32::MAX),
     }
 }

@@ -4,11 +4,12 @@ use std::sync::PoisonError;
 
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::reaction::Reaction;
-use whimbrel_replication::crdt::text::{RevisionRef, TextError};
-use whimbrel_replication::id::MessageId;
+use whimbrel_replication::crdt::text::{Document, RevisionRef, TextError};
+use whimbrel_replication::id::{ChangeHash, MessageId};
 use whimbrel_replication::op::{OpKind, Standing};
 
 use super::{Execution, last_position};
+use crate::apply::rows::ChangeRow;
 use crate::apply::{corrupt, document};
 use crate::command::{Action, Answer, Command, Refusal};
 use crate::store::StoreError;
@@ -17,6 +18,13 @@ use crate::view;
 
 /// Different emoji on one message. Concurrent reactions in several regions may exceed it.
 const EMOJI_PER_MESSAGE_MAX: usize = 100;
+
+/// Concurrent edits of one message that nobody has settled. More in several regions at once do no
+/// harm: only so many are made in each.
+const HEADS_MAX: usize = 64;
+
+/// Changes of one message together: every edit merges all of them.
+const CHANGES_BYTES_MAX: usize = 512 * 1024;
 
 /// The answer, and whether it had been done before.
 type Answered = Result<(Answer, bool), Refusal>;
@@ -136,6 +144,9 @@ impl Execution {
                     field: "message",
                     message,
                 }));
+            }
+            if let Err(refusal) = check_size(&document, &rows, &change) {
+                return Ok(Err(refusal));
             }
             self.push(
                 command,
@@ -283,6 +294,33 @@ impl Execution {
         let answer = view.map(|view| Answer::Message(Box::new(view)));
         Ok(answer.ok_or(Refusal::NotFound("message")))
     }
+}
+
+/// Refuses an edit that would make the message too costly to merge.
+fn check_size(
+    document: &Document,
+    rows: &[(ChangeHash, ChangeRow)],
+    change: &[u8],
+) -> Result<(), Refusal> {
+    // The document holds the new change already: one on the current revision leaves a single head.
+    if document.revision().heads().len() > HEADS_MAX {
+        let message = format!(
+            "{HEADS_MAX} edits were made side by side; make this one on the current `revision`"
+        );
+        return Err(Refusal::Rule {
+            field: "base",
+            message,
+        });
+    }
+    let bytes: usize = rows.iter().map(|(_, row)| row.change.len()).sum();
+    if bytes + change.len() > CHANGES_BYTES_MAX {
+        let message = "the message was rewritten too often; post a new one".to_owned();
+        return Err(Refusal::Rule {
+            field: "message",
+            message,
+        });
+    }
+    Ok(())
 }
 
 /// Of the emoji that a message shows, those that `user` gave.

@@ -176,7 +176,8 @@ async fn a_newcomers_walk() {
     signal(cluster.regions[0].pid, "KILL");
     line_with(&mut told, &["eu stopped"]).await;
     as_ana(&["--region", "us", "send", &id, "Without Europe"]).await;
-    let (mut only, mut only_told) = spawn("whimbrel-node", &["dev", "--data", folder, "--only", "eu"]);
+    let (mut only, mut only_told) =
+        spawn("whimbrel-node", &["dev", "--data", folder, "--only", "eu"]);
     line_with(&mut only_told, &["eu is ready"]).await;
     let again = described(&data).unwrap();
     assert_ne!(again.regions[0].pid, cluster.regions[0].pid);
