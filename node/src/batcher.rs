@@ -7,7 +7,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
-use whimbrel_replication::id::{OpStamp, Position, ShardId, Stamp};
+use whimbrel_replication::id::{OpStamp, ShardId, Stamp};
 use whimbrel_replication::limits::{BATCH_BYTES_MAX, BATCH_OPS_MAX};
 use whimbrel_replication::op::Batch;
 
@@ -190,7 +190,10 @@ impl Batcher {
                         let _ = reply.send(written.map_err(WriteError::Refused));
                     }
                 }
-                Err(StoreError::RolledBack) if replies.len() > 1 => {
+                // None of these was committed. One command that is too much is found by halving.
+                Err(StoreError::RolledBack | StoreError::TooLarge(_) | StoreError::TooOld)
+                    if replies.len() > 1 =>
+                {
                     let mut jobs: Vec<Job> = commands
                         .iter()
                         .cloned()
@@ -309,11 +312,11 @@ async fn execute(
     for command in commands {
         outcomes.push(execution.execute(command).await?);
     }
-    let held = execution.held();
+    let (held, issued) = (execution.held(), execution.issued());
     let (ops, deps, workspace) = execution.finish();
-    let Some(last) = ops.iter().map(|op| op.position).max() else {
+    if ops.is_empty() {
         return Ok(Attempt { outcomes, held });
-    };
+    }
     let batch = Batch {
         origin: identity.origin,
         node: identity.node,
@@ -340,9 +343,10 @@ async fn execute(
     let offset = row.len() - Stamp::LEN;
     tx.set_versionstamped_value(&keys::last_batch(shard, identity.node), row, offset);
     // What was stamped is above all that this region stamped before, across restarts too.
-    let high_water = last.as_bytes()[..size_of::<u64>()].to_vec();
-    tx.atomic(Atomic::ByteMax, &keys::clock(identity.node), &high_water);
+    tx.atomic(
+        Atomic::ByteMax,
+        &keys::clock(identity.node),
+        &issued.0.to_be_bytes(),
+    );
     Ok(Attempt { outcomes, held })
 }
-
-const _: () = assert!(Position::LEN > size_of::<u64>());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use data_encoding::BASE64;
 use rcgen::{KeyPair, PKCS_ED25519};
 
 use crate::files::{self, Access};
@@ -26,12 +27,28 @@ impl TokenKeys {
     }
 }
 
+/// What precedes the seed in the first version of PKCS#8 (RFC 5208, RFC 8410), and in the second.
+const PKCS8_V1: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+const SEED_BYTES: usize = 32;
+
+/// The first version of PKCS#8, without the public key: many programs that sign tokens read no other.
+fn private_pem(pair: &KeyPair) -> anyhow::Result<String> {
+    let der = pair.serialize_der();
+    let seed = der
+        .get(PKCS8_V1.len()..PKCS8_V1.len() + SEED_BYTES)
+        .context("the key pair has no seed")?;
+    let text = BASE64.encode(&[&PKCS8_V1[..], seed].concat());
+    Ok(format!(
+        "-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"
+    ))
+}
+
 /// Makes a pair in `dir`. Existing files are left alone, and an error.
 pub fn make(dir: &Path) -> anyhow::Result<TokenKeys> {
     files::make_dir(dir)?;
     let paths = TokenKeys::in_dir(dir);
     let pair = KeyPair::generate_for(&PKCS_ED25519).context("cannot make a key pair")?;
-    files::write_new(&paths.private, &pair.serialize_pem(), Access::Owner)?;
+    files::write_new(&paths.private, &private_pem(&pair)?, Access::Owner)?;
     files::write_new(&paths.public, &pair.public_key_pem(), Access::Everyone)?;
     Ok(paths)
 }

@@ -1,5 +1,7 @@
 //! Messages: posts, edits, redactions, reactions.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use whimbrel_replication::crdt::message::{Edited, Message, Post, Posting};
 use whimbrel_replication::crdt::reaction::Reaction;
@@ -14,24 +16,39 @@ use crate::mentions::mentions;
 use crate::store::keys::Scope;
 use crate::store::{RangeOptions, StoreError, Transaction};
 
-/// The document of a message: its original text and all edits that are stored here.
-pub async fn document(
-    tx: &Transaction,
-    scope: &Scope,
-    id: &MessageId,
-    original: &str,
-) -> Result<(Document, Vec<(ChangeHash, ChangeRow)>), StoreError> {
-    let (begin, end) = scope.changes(id);
-    let mut document = Document::new(id, original);
-    let mut rows = Vec::new();
-    for (_, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
-        let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
-        let hash = document.apply(&row.change).map_err(|error| {
-            StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
-        })?;
-        rows.push((hash, row));
+/// The document of a message, and the rows of all edits that are stored here.
+pub struct Edits {
+    /// With all of `rows` applied.
+    pub document: Document,
+    /// By change.
+    pub rows: BTreeMap<ChangeHash, ChangeRow>,
+}
+
+impl Edits {
+    /// Reads them; `original` is the text as posted.
+    pub async fn read(
+        tx: &Transaction,
+        scope: &Scope,
+        id: &MessageId,
+        original: &str,
+    ) -> Result<Self, StoreError> {
+        let (begin, end) = scope.changes(id);
+        let mut document = Document::new(id, original);
+        let mut rows = BTreeMap::new();
+        for (_, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
+            let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
+            let hash = document.apply(&row.change).map_err(|error| {
+                StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
+            })?;
+            rows.insert(hash, row);
+        }
+        Ok(Self { document, rows })
     }
-    Ok((document, rows))
+
+    /// Bytes of all changes.
+    pub fn bytes(&self) -> usize {
+        self.rows.values().map(|row| row.change.len()).sum()
+    }
 }
 
 /// What the row keeps of a document: a function of the set of changes alone.
@@ -79,48 +96,63 @@ impl Workspace {
         if row.is_some_and(|row| row.redacted) {
             return Ok(Happening::Edited(*id));
         }
-        let original = row
-            .and_then(|row| row.post.as_ref())
-            .map(|post| post.text.clone());
-        let (mut document, rows) =
-            document(&self.tx, scope, id, original.as_deref().unwrap_or_default()).await?;
-        let hash = document
+        let is_posted = row.is_some_and(|row| row.post.is_some());
+        let tx = self.tx.clone();
+        let edits = self.edits(scope, id).await?;
+        let hash = edits
+            .document
             .apply(change)
             .map_err(|error| ApplyError::Op(format!("edit of message {id}: {error}")))?;
         let key = scope.change(id, &hash);
-        if self.tx.get(&key, false).await?.is_none() {
+        let position = op.position.as_bytes().to_vec();
+        let known = edits.rows.get(&hash);
+        // The same edit may have been made in several regions: the earliest tells its time.
+        if known.is_none_or(|row| position < row.position) {
             let row = ChangeRow {
                 change: change.to_vec(),
                 author: op.actor.clone(),
-                position: op.position.as_bytes().to_vec(),
+                position,
             };
-            self.tx.set(&key, &row.encode_to_vec());
-            let slot = self
-                .message_slot(scope, id)
-                .await?
-                .now
-                .get_or_insert_default();
-            if original.is_some() {
-                slot.edit(edited_text(&document, rows.len() + 1));
-            }
+            tx.set(&key, &row.encode_to_vec());
+            edits.rows.insert(hash, row);
+        }
+        let text = edited_text(&edits.document, edits.rows.len());
+        if is_posted {
+            let slot = self.message_slot(scope, id).await?;
+            slot.now.get_or_insert_default().edit(text);
         }
         Ok(Happening::Edited(*id))
     }
 
+    /// The edits of a message, read once for this transaction.
+    pub async fn edits(&mut self, scope: &Scope, id: &MessageId) -> Result<&mut Edits, StoreError> {
+        let key = (*scope, *id);
+        if !self.documents.contains_key(&key) {
+            let row = self.message(scope, id).await?;
+            let original = row
+                .and_then(|row| row.post.as_ref())
+                .map(|post| post.text.clone());
+            let original = original.unwrap_or_default();
+            let edits = Edits::read(&self.tx, scope, id, &original).await?;
+            self.documents.insert(key, edits);
+        }
+        Ok(self.documents.get_mut(&key).expect("read above"))
+    }
+
+    /// Reads them anew when they are asked for again.
+    pub fn forget_edits(&mut self, scope: &Scope, id: &MessageId) {
+        self.documents.remove(&(*scope, *id));
+    }
+
     /// Derives the text from all stored edits.
     async fn merge_edits(&mut self, scope: &Scope, id: &MessageId) -> Result<(), StoreError> {
-        let row = self.message(scope, id).await?;
-        let Some(original) = row
-            .and_then(|m| m.post.as_ref())
-            .map(|post| post.text.clone())
-        else {
-            return Ok(());
-        };
-        let (document, rows) = document(&self.tx, scope, id, &original).await?;
-        if rows.is_empty() {
+        // Read before the post was known, they hang on another original.
+        self.forget_edits(scope, id);
+        let edits = self.edits(scope, id).await?;
+        if edits.rows.is_empty() {
             return Ok(());
         }
-        let edited = edited_text(&document, rows.len());
+        let edited = edited_text(&edits.document, edits.rows.len());
         let slot = self.message_slot(scope, id).await?;
         slot.now.get_or_insert_default().edit(edited);
         Ok(())
@@ -136,6 +168,7 @@ impl Workspace {
             .now
             .get_or_insert_default()
             .redact();
+        self.forget_edits(scope, id);
         let (begin, end) = scope.changes(id);
         self.tx.clear_range(&begin, &end);
         Ok(Happening::Redacted(*id))

@@ -11,7 +11,7 @@ mod message;
 pub mod remote;
 pub mod rows;
 
-pub use message::{document, shown};
+pub use message::{Edits, shown};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub struct Workspace {
     shards: u16,
     members: BTreeMap<(Scope, String), Slot<Member>>,
     messages: BTreeMap<(Scope, MessageId), Slot<Message>>,
+    /// Documents of messages that are being edited: each is built once, however many edits there are.
+    documents: BTreeMap<(Scope, MessageId), Edits>,
 }
 
 impl Workspace {
@@ -76,6 +78,7 @@ impl Workspace {
             shards,
             members: BTreeMap::new(),
             messages: BTreeMap::new(),
+            documents: BTreeMap::new(),
         }
     }
 
@@ -104,6 +107,15 @@ impl Workspace {
         user: &str,
     ) -> Result<Option<&Member>, StoreError> {
         Ok(self.member_slot(scope, user).await?.now.as_ref())
+    }
+
+    /// The members' rows that this transaction has loaded or changed.
+    pub fn members_at_work<'a>(
+        &'a self,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a Member>)> + 'a {
+        let rows = self.members.iter().filter(move |((at, _), _)| at == scope);
+        rows.map(|((_, user), slot)| (user.as_str(), slot.now.as_ref()))
     }
 
     async fn member_slot(

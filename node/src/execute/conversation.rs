@@ -5,7 +5,7 @@ use whimbrel_replication::cursor::ShardCursor;
 use whimbrel_replication::id::OpStamp;
 use whimbrel_replication::op::{ConversationKind, OpKind, Standing};
 
-use super::{Execution, Seen, conversation_answer, members};
+use super::{Execution, Seen, conversation_answer};
 use crate::apply::corrupt;
 use crate::command::{Answer, Command, Refusal};
 use crate::store::keys::Scope;
@@ -32,12 +32,15 @@ impl Execution {
         if let Some(row) = self.workspace.conversation(scope).await?
             && row.creation.is_some()
         {
-            let standing = self
-                .workspace
-                .member(scope, &command.actor)
-                .await?
-                .and_then(whimbrel_replication::crdt::member::Member::standing);
-            let answer = conversation_answer(&command.conversation, &row, standing, true);
+            // Who made it may have been removed since.
+            let seen = match self.see(scope, command).await? {
+                Ok(seen) => seen,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            if row.creation.as_ref().is_some_and(|held| held.kind != kind) {
+                return Ok(Err(Refusal::Mismatch));
+            }
+            let answer = conversation_answer(&command.conversation, &row, seen.standing, true);
             return Ok(answer.map(|answer| (answer, kind != ConversationKind::Direct)));
         }
         self.push(
@@ -254,7 +257,7 @@ impl Execution {
         } else {
             Standing::Left
         };
-        if replayed || target == Some(to) {
+        if replayed || (itself && target == Some(to)) {
             return Ok(Ok((Answer::Nothing, false)));
         }
         if target.is_none() && !ban {
@@ -278,6 +281,9 @@ impl Execution {
                 }
             }
         }
+        if target == Some(to) {
+            return Ok(Ok((Answer::Nothing, false)));
+        }
         if target == Some(Standing::Owner) && self.is_last_owner(scope, user).await? {
             return Ok(Err(last_owner("user")));
         }
@@ -290,7 +296,7 @@ impl Execution {
     }
 
     async fn is_last_owner(&self, scope: &Scope, user: &str) -> Result<bool, StoreError> {
-        let members = members(self.workspace.tx(), scope).await?;
+        let members = self.members(scope).await?;
         let other = |(name, standing, _): &(String, Standing, _)| {
             *standing == Standing::Owner && name != user
         };

@@ -4,27 +4,26 @@ use std::sync::PoisonError;
 
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::reaction::Reaction;
-use whimbrel_replication::crdt::text::{Document, RevisionRef, TextError};
-use whimbrel_replication::id::{ChangeHash, MessageId};
+use whimbrel_replication::crdt::text::{RevisionRef, TextError};
+use whimbrel_replication::id::MessageId;
 use whimbrel_replication::op::{OpKind, Standing};
 
 use super::{Execution, last_position};
-use crate::apply::rows::ChangeRow;
-use crate::apply::{corrupt, document};
+use crate::apply::{Edits, corrupt};
 use crate::command::{Action, Answer, Command, Refusal};
 use crate::store::StoreError;
 use crate::store::keys::Scope;
 use crate::view;
 
 /// Different emoji on one message. Concurrent reactions in several regions may exceed it.
-const EMOJI_PER_MESSAGE_MAX: usize = 100;
+const EMOJI_PER_MESSAGE_MAX: usize = 20;
 
 /// Concurrent edits of one message that nobody has settled. More in several regions at once do no
 /// harm: only so many are made in each.
 const HEADS_MAX: usize = 64;
 
 /// Changes of one message together: every edit merges all of them.
-const CHANGES_BYTES_MAX: usize = 512 * 1024;
+const CHANGES_BYTES_MAX: usize = 192 * 1024;
 
 /// The answer, and whether it had been done before.
 type Answered = Result<(Answer, bool), Refusal>;
@@ -116,8 +115,9 @@ impl Execution {
         if post.sender != command.actor {
             return Ok(Err(Refusal::Forbidden("only its sender edits a message")));
         }
-        let (mut document, rows) = document(self.workspace.tx(), scope, id, &post.text).await?;
-        let (hash, change) = match document.edit(base, &command.key, text) {
+        let edits_max = self.context.limits.edits_per_message;
+        let edits = self.workspace.edits(scope, id).await?;
+        let (hash, change) = match edits.document.edit(base, &command.key, text) {
             Ok(edit) => edit,
             Err(TextError::UnknownBase) => return Ok(Err(Refusal::UnknownBase)),
             Err(error) => {
@@ -128,24 +128,11 @@ impl Execution {
                 }));
             }
         };
-        let known = self
-            .workspace
-            .tx()
-            .get(&scope.change(id, &hash), false)
-            .await?
-            .is_some();
+        let known = edits.rows.contains_key(&hash);
         if !known {
-            if rows.len() >= self.context.limits.edits_per_message {
-                let message = format!(
-                    "the message was edited {} times, the limit; post a new one",
-                    rows.len()
-                );
-                return Ok(Err(Refusal::Rule {
-                    field: "message",
-                    message,
-                }));
-            }
-            if let Err(refusal) = check_size(&document, &rows, &change) {
+            if let Err(refusal) = check_size(edits, edits_max, &change) {
+                // The document holds the change that is refused.
+                self.workspace.forget_edits(scope, id);
                 return Ok(Err(refusal));
             }
             self.push(
@@ -296,14 +283,19 @@ impl Execution {
     }
 }
 
-/// Refuses an edit that would make the message too costly to merge.
-fn check_size(
-    document: &Document,
-    rows: &[(ChangeHash, ChangeRow)],
-    change: &[u8],
-) -> Result<(), Refusal> {
-    // The document holds the new change already: one on the current revision leaves a single head.
-    if document.revision().heads().len() > HEADS_MAX {
+/// Refuses an edit that would make the message too costly to merge. The document holds it already,
+/// the rows do not.
+fn check_size(edits: &Edits, edits_max: usize, change: &[u8]) -> Result<(), Refusal> {
+    let count = edits.rows.len();
+    if count >= edits_max {
+        let message = format!("the message was edited {count} times, the limit; post a new one");
+        return Err(Refusal::Rule {
+            field: "message",
+            message,
+        });
+    }
+    // An edit on the current revision leaves a single head.
+    if edits.document.revision().heads().len() > HEADS_MAX {
         let message = format!(
             "{HEADS_MAX} edits were made side by side; make this one on the current `revision`"
         );
@@ -312,8 +304,7 @@ fn check_size(
             message,
         });
     }
-    let bytes: usize = rows.iter().map(|(_, row)| row.change.len()).sum();
-    if bytes + change.len() > CHANGES_BYTES_MAX {
+    if edits.bytes() + change.len() > CHANGES_BYTES_MAX {
         let message = "the message was rewritten too often; post a new one".to_owned();
         return Err(Refusal::Rule {
             field: "message",

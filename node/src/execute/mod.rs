@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message as _;
 use whimbrel_replication::clock::Clock;
+use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::cursor::ShardCursor;
 use whimbrel_replication::id::{ConversationId, Hlc, OpStamp, Place, Position, Stamp};
 use whimbrel_replication::op::{ConversationKind, Op, OpKind, Standing};
@@ -46,6 +47,8 @@ pub struct Execution {
     own_tail: Option<Stamp>,
     now_unix_ms: i64,
     ops: Vec<Op>,
+    /// The last stamp of the clock. A position above an absurd one may be larger.
+    issued: Hlc,
     /// Conversations whose last position the clock has taken in.
     observed: BTreeSet<Scope>,
 }
@@ -69,6 +72,7 @@ impl Execution {
             own_tail,
             now_unix_ms,
             ops: Vec::new(),
+            issued: Hlc::default(),
             observed: BTreeSet::new(),
         })
     }
@@ -131,8 +135,14 @@ impl Execution {
         Ok(outcome.map(|(answer, existed)| Done {
             answer,
             replayed: replayed || existed,
-            last_index: wrote.then(|| self.last_index()),
+            // Also what wrote nothing may show what its batch wrote before.
+            last_index: (!self.ops.is_empty()).then(|| self.last_index()),
         }))
+    }
+
+    /// The last stamp that the clock gave for this batch.
+    pub fn issued(&self) -> Hlc {
+        self.issued
     }
 
     /// The ops so far, the cursor that they depend on, and the rows to be written.
@@ -193,8 +203,9 @@ impl Execution {
                 .next(self.now_unix_ms)
                 .map_err(|e| StoreError::Unavailable(e.to_string().into()))?
         };
+        self.issued = self.issued.max(hlc);
         if let Some(floor) = floor {
-            hlc = hlc.max(Hlc(floor.hlc().0 + 1));
+            hlc = hlc.max(Hlc(floor.hlc().0.saturating_add(1)));
         }
         let position = Position::new(hlc, identity.origin.region, identity.node);
         let op = Op {
@@ -265,8 +276,13 @@ impl Execution {
         }
         match standing {
             Some(Standing::Admin | Standing::Member) => {
-                let acting = acting_owner(self.workspace.tx(), scope).await?;
-                let acts = acting.is_some_and(|user| user == command.actor);
+                let row = self.workspace.conversation(scope).await?;
+                // A direct conversation has members only, and nobody acts as its owner.
+                let kind = row
+                    .and_then(|row| row.creation)
+                    .map(|creation| creation.kind);
+                let acts = kind != Some(ConversationKind::Direct)
+                    && acting_owner_of(&self.members(scope).await?) == Some(command.actor.as_str());
                 Ok(if acts {
                     Some(Standing::Owner)
                 } else {
@@ -277,6 +293,25 @@ impl Execution {
         }
     }
 }
+
+impl Execution {
+    /// Members who are in, after the commands of this batch so far.
+    async fn members(&self, scope: &Scope) -> Result<Members, StoreError> {
+        let mut members = members(self.workspace.tx(), scope).await?;
+        for (user, row) in self.workspace.members_at_work(scope) {
+            members.retain(|(member, ..)| member != user);
+            if let Some(value) = row.and_then(Member::value)
+                && value.standing.is_in()
+            {
+                members.push((user.to_owned(), value.standing, value.position));
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// User, standing, and since when.
+pub type Members = Vec<(String, Standing, Position)>;
 
 /// What a caller who may see a conversation is to it.
 struct Seen {
@@ -290,10 +325,7 @@ impl Seen {
 }
 
 /// Members who are in, with standing and since when.
-pub async fn members(
-    tx: &Transaction,
-    scope: &Scope,
-) -> Result<Vec<(String, Standing, Position)>, StoreError> {
+pub async fn members(tx: &Transaction, scope: &Scope) -> Result<Members, StoreError> {
     let (begin, end) = scope.members();
     let options = RangeOptions {
         snapshot: true,
@@ -301,7 +333,7 @@ pub async fn members(
     };
     let mut members = Vec::new();
     for (key, value) in tx.range_all(&begin, &end, options).await? {
-        let row = whimbrel_replication::crdt::member::Member::decode(&value).map_err(corrupt)?;
+        let row = Member::decode(&value).map_err(corrupt)?;
         if let Some(value) = row.value().filter(|v| v.standing.is_in()) {
             let user = scope.member_user(&key).map_err(corrupt)?;
             members.push((user, value.standing, value.position));
@@ -317,22 +349,6 @@ pub fn acting_owner_of(members: &[(String, Standing, Position)]) -> Option<&str>
         .min_by_key(|(_, standing, since)| (*standing, *since))
         .filter(|(_, standing, _)| *standing != Standing::Owner)
         .map(|(user, _, _)| user.as_str())
-}
-
-async fn acting_owner(tx: &Transaction, scope: &Scope) -> Result<Option<String>, StoreError> {
-    // A direct conversation has members only, and nobody acts as its owner.
-    let row = tx.get(&scope.conversation(), true).await?;
-    let row = row
-        .map(|bytes| whimbrel_replication::crdt::conversation::Conversation::decode(&bytes))
-        .transpose()
-        .map_err(corrupt)?;
-    if row
-        .and_then(|r| r.creation)
-        .is_none_or(|c| c.kind == ConversationKind::Direct)
-    {
-        return Ok(None);
-    }
-    Ok(acting_owner_of(&members(tx, scope).await?).map(str::to_owned))
 }
 
 /// The conversation's last position: the clock takes it in before it stamps an answer to it.

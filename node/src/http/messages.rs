@@ -18,7 +18,7 @@ use super::request::{
     After, IdempotencyKey, Json, NoQuery, Params, Query, answer, answer_written, id,
 };
 use super::{App, Failure};
-use crate::apply::{corrupt, document, held, shown};
+use crate::apply::{Edits, corrupt, held, shown};
 use crate::batcher::Written;
 use crate::command::{Action, Answer, Refusal};
 use crate::event::unread;
@@ -463,11 +463,10 @@ async fn read_history(
     let original = post.map_or("", |post| post.text.as_str());
     let sender = post.map_or("", |post| post.sender.as_str());
     let posted = row.position().unwrap_or(Position::MIN);
-    let (document, edits) = document(tx, scope, id, original).await?;
-    let edits: std::collections::BTreeMap<_, _> = edits.into_iter().collect();
+    let Edits { document, rows } = Edits::read(tx, scope, id, original).await?;
     let mut versions = Vec::new();
     for version in document.versions() {
-        let edit = version.change.and_then(|change| edits.get(&change));
+        let edit = version.change.and_then(|change| rows.get(&change));
         let at = match edit {
             Some(edit) => Position::try_from(edit.position.as_slice()).map_err(corrupt)?,
             None => posted,

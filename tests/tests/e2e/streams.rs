@@ -155,6 +155,43 @@ async fn g8_a_stream_survives_its_region() {
     heard.assert_each_once(&posted);
 }
 
+/// G8: much was missed, in many pages of each feed.
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_a_long_absence_is_made_up_for() {
+    const POSTS: usize = 150;
+    let cluster = Cluster::start().await;
+    let ana = cluster.everywhere("ana");
+    let ben = cluster.everywhere("ben");
+    let mut conversations = Vec::new();
+    for _ in 0..2 {
+        conversations.push(group(&ana[0], &["ben"]).await);
+    }
+    cluster.converged().await;
+    let mut heard = Heard {
+        token: ben[0].sync(None).await.unwrap().value.token,
+        ..Heard::default()
+    };
+    let mut writers = JoinSet::new();
+    for (client, posts) in ana.iter().zip([POSTS, POSTS, 5]) {
+        let (client, conversations) = (client.clone(), conversations.clone());
+        writers.spawn(async move {
+            let mut posted = Vec::new();
+            for conversation in &conversations {
+                for _ in 0..posts {
+                    posted.push(say(&client, conversation, "tick").await.message.id);
+                }
+            }
+            posted
+        });
+    }
+    let posted = within("the writers", writers.join_all()).await.concat();
+    cluster.converged().await;
+    // Half of it in one region, the rest in another.
+    heard.read(&ben[1], POSTS).await;
+    heard.read_all(&ben[2], &posted).await;
+    heard.assert_each_once(&posted);
+}
+
 /// G8: conversations that one is added to, or removed from, while nobody listens.
 #[tokio::test(flavor = "multi_thread")]
 async fn g8_a_stream_finds_new_conversations_and_ends_left_ones() {
