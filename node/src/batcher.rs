@@ -1,8 +1,9 @@
 //! One task per shard takes all commands that wait, and commits them as one batch.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt as _;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use crate::apply::rows::LastBatch;
 use crate::clock::unix_ms;
 use crate::command::{Command, Done, Refusal};
 use crate::execute::{Context, Execution, Outcome};
+use crate::gate::WriteGate;
 use crate::metrics::Metrics;
 use crate::store::keys;
 use crate::store::{Atomic, RunOptions, Store, StoreError, Transaction};
@@ -67,8 +69,7 @@ struct Job {
 #[derive(Clone, Debug)]
 pub struct Batchers {
     shards: Arc<[mpsc::Sender<Job>]>,
-    /// The store has lost commits: nothing may be stamped on top of that.
-    stopped: Arc<AtomicBool>,
+    gate: Arc<WriteGate>,
 }
 
 impl std::fmt::Debug for Job {
@@ -85,7 +86,7 @@ impl Batchers {
         context: &Context,
         tailers: &Tailers,
         metrics: &Arc<Metrics>,
-        stopped: Arc<AtomicBool>,
+        gate: Arc<WriteGate>,
         tasks: &TaskTracker,
     ) -> Self {
         let shards = (0..context.identity.shards).map(|shard| {
@@ -103,14 +104,13 @@ impl Batchers {
         });
         Self {
             shards: shards.collect(),
-            stopped,
+            gate,
         }
     }
 
     /// Commits one command with whatever else waits for its shard.
     pub async fn write(&self, shards: u16, command: Command) -> Result<Written, WriteError> {
-        if self.stopped.load(Ordering::Relaxed) {
-            let why = "it has lost commits that another region holds; use another region";
+        if let Some(why) = self.gate.refusal() {
             return Err(StoreError::Unavailable(why.into()).into());
         }
         let shard = command.conversation.shard(shards);
@@ -183,7 +183,13 @@ impl Batcher {
             let (commands, replies): (Vec<Command>, Vec<_>) =
                 jobs.into_iter().map(|job| (job.command, job.reply)).unzip();
             let commands: Arc<[Command]> = commands.into();
-            match self.try_commit(commands.clone()).await {
+            let attempt = std::panic::AssertUnwindSafe(self.try_commit(commands.clone()));
+            // A command that panics must not take its shard along.
+            let attempt = attempt
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(StoreError::RolledBack));
+            match attempt {
                 Ok(written) => {
                     for (reply, written) in replies.into_iter().zip(written) {
                         // A caller that went away does not undo what was committed.

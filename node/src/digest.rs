@@ -28,9 +28,9 @@ pub struct Digests {
 #[derive(Debug, Default)]
 struct Cache {
     digests: HashMap<ConversationId, blake3::Hash>,
-    /// Counts changes, so that a digest which was computed while its conversation changed is not
-    /// kept.
-    changes: HashMap<ConversationId, u64>,
+    /// Conversations that are being digested: how many readers, and how many changes since the
+    /// first of them. What was computed while its conversation changed is not kept.
+    under_way: HashMap<ConversationId, (usize, u64)>,
 }
 
 impl Digests {
@@ -39,7 +39,7 @@ impl Digests {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.digests.remove(conversation);
         // Only conversations that are being digested are counted: the map stays small.
-        if let Some(changes) = cache.changes.get_mut(conversation) {
+        if let Some((_, changes)) = cache.under_way.get_mut(conversation) {
             *changes += 1;
         }
     }
@@ -56,11 +56,20 @@ impl Digests {
             if let Some(digest) = cache.digests.get(&id) {
                 return Ok(Some(*digest));
             }
-            *cache.changes.entry(id).or_default()
+            let (readers, changes) = cache.under_way.entry(id).or_default();
+            *readers += 1;
+            *changes
         };
         let computed = compute(store, scope).await;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let unchanged = cache.changes.remove(&id) == Some(before);
+        let mut unchanged = false;
+        if let Some((readers, changes)) = cache.under_way.get_mut(&id) {
+            unchanged = *changes == before;
+            *readers -= 1;
+            if *readers == 0 {
+                cache.under_way.remove(&id);
+            }
+        }
         let digest = computed?;
         if let Some(digest) = digest
             && unchanged

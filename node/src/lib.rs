@@ -12,6 +12,7 @@ pub mod digest;
 pub mod event;
 pub mod execute;
 mod files;
+pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod keys;

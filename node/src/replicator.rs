@@ -4,25 +4,27 @@
 mod lag;
 mod peers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
-use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, LinkId};
+use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, Frame, LinkId};
 use whimbrel_replication::quic::{LinkEvent, Transport};
 
 use crate::apply::remote::{self, Applied};
 use crate::apply::{corrupt, own_tail};
 use crate::clock::unix_ms;
 use crate::execute::Context;
+use crate::gate::WriteGate;
 use crate::metrics::Metrics;
-use crate::store::{RangeOptions, RunOptions, Store, keys};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
 use crate::tailer::{Appended, Tailers};
 use lag::Lag;
 pub use peers::{PeerHealth, Peers};
@@ -56,8 +58,8 @@ pub struct ReplicatorContext {
     pub tailers: Tailers,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Set when the store has lost commits that a peer has: writes must stop.
-    pub writes_stopped: Arc<AtomicBool>,
+    /// Opened once peers were heard; shut when the store has lost commits that a peer has.
+    pub gate: Arc<WriteGate>,
     /// Ends the replicator.
     pub shutdown: CancellationToken,
 }
@@ -75,6 +77,10 @@ pub struct Replicator {
     lags: BTreeMap<RegionId, Lag>,
     /// Whose link it is.
     peers: BTreeMap<LinkId, RegionId>,
+    /// Regions that have said what they hold, our own log included.
+    told: BTreeSet<RegionId>,
+    /// Claims of peers about our own log that are being compared with the store.
+    checks: Arc<AtomicUsize>,
     /// When a region was last heard of. Every link carries a heartbeat a second.
     heard: BTreeMap<RegionId, Instant>,
     readiness: Readiness,
@@ -122,6 +128,8 @@ impl Replicator {
             timer: None,
             lags: BTreeMap::new(),
             peers: BTreeMap::new(),
+            told: BTreeSet::new(),
+            checks: Arc::default(),
             heard: BTreeMap::new(),
             readiness: Readiness::default(),
         };
@@ -158,6 +166,9 @@ impl Replicator {
                     }
                     LinkEvent::Frame { link, frame } => {
                         self.hear(link);
+                        if let (Frame::Have(_), Some(peer)) = (&frame, self.peers.get(&link)) {
+                            self.told.insert(*peer);
+                        }
                         Event::Frame { link, frame }
                     }
                     LinkEvent::Down { link, reason } => {
@@ -293,8 +304,7 @@ impl Replicator {
         self.tasks.spawn(async move {
             context.observe(&batches);
             let identity = &context.context.identity;
-            let applied =
-                remote::apply(&context.store, identity, shard, origin, from, batches).await;
+            let applied = context.apply_what_fits(shard, origin, from, batches).await;
             let event = match applied {
                 Ok(Applied::At(to)) => {
                     context.tailers.wake(shard);
@@ -334,10 +344,13 @@ impl Replicator {
                 peer_has,
                 own,
             } => {
+                let checks = self.checks.clone();
+                checks.fetch_add(1, Ordering::AcqRel);
                 let context = self.context.clone();
                 let peer = context.context.identity.region_name(peer);
                 self.tasks.spawn(async move {
                     context.check_own_log(shard, &peer, peer_has, own).await;
+                    checks.fetch_sub(1, Ordering::AcqRel);
                 });
             }
             Alert::Stopped {
@@ -434,13 +447,14 @@ impl Replicator {
     }
 
     fn why_not_ready(&mut self, peers: &BTreeMap<RegionId, PeerView>) -> Option<&'static str> {
-        if self.context.writes_stopped.load(Ordering::Relaxed) {
-            return Some("this region's store has lost commits that a peer holds");
+        if self.context.gate.is_lost() {
+            return self.context.gate.refusal();
         }
         if self.readiness.reached {
             return None;
         }
-        for (region, peer) in peers.iter().filter(|(_, peer)| peer.pulling) {
+        let told = |region: &RegionId| self.told.contains(region);
+        for (region, peer) in peers.iter().filter(|(region, _)| told(region)) {
             self.readiness
                 .targets
                 .entry(*region)
@@ -449,6 +463,10 @@ impl Replicator {
         if self.readiness.targets.len() < peers.len() && self.started.elapsed() < LINK_GRACE {
             return Some("waiting for links to other regions");
         }
+        if self.checks.load(Ordering::Acquire) > 0 {
+            return Some("comparing the own log with what peers hold of it");
+        }
+        self.context.gate.open();
         let held = self.context.tailers.held_all();
         let caught_up = self.readiness.targets.values().all(|target| {
             target.iter().all(|(shard, wanted)| {
@@ -465,25 +483,60 @@ impl Replicator {
 }
 
 impl ReplicatorContext {
+    /// Applies the batches; where together they are too much for one transaction, or one of them
+    /// cannot be applied, those that come first.
+    async fn apply_what_fits(
+        &self,
+        shard: ShardId,
+        origin: Origin,
+        from: Stamp,
+        mut batches: Vec<(Stamp, bytes::Bytes)>,
+    ) -> Result<Applied, StoreError> {
+        loop {
+            let (identity, some) = (&self.context.identity, batches.clone());
+            let attempt = remote::apply(&self.store, identity, shard, origin, from, some);
+            let applied = std::panic::AssertUnwindSafe(attempt).catch_unwind().await;
+            let keep = match applied {
+                Ok(Ok(Applied::Stopped { at, .. })) if batches[0].0 != at => {
+                    batches.iter().take_while(|(stamp, _)| *stamp < at).count()
+                }
+                Ok(Err(StoreError::TooLarge(_) | StoreError::TooOld | StoreError::Abandoned))
+                | Err(_)
+                    if batches.len() > 1 =>
+                {
+                    batches.len() / 2
+                }
+                Ok(applied) => return applied,
+                Err(_) => {
+                    let reason = "applying it panicked; the log says where".to_owned();
+                    return Ok(Applied::Stopped {
+                        at: batches[0].0,
+                        reason,
+                    });
+                }
+            };
+            batches.truncate(keep);
+        }
+    }
+
     /// Takes the stamps of other regions into the clock, within the drift bound.
     fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) {
         use whimbrel_replication::clock::Observed;
-        let newest = batches
+        let stamps = batches
             .iter()
             .filter_map(|(_, bytes)| whimbrel_replication::op::Batch::decode(bytes).ok())
             .flat_map(|batch| batch.ops)
-            .map(|op| op.position.hlc())
-            .max();
-        let Some(newest) = newest else {
-            return;
-        };
+            .map(|op| op.position.hlc());
+        let now = unix_ms();
         let mut clock = self
             .context
             .clock
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if clock.observe(newest, unix_ms()) != Observed::Merged {
-            self.metrics.stamps_beyond_drift.inc();
+        for stamp in stamps {
+            if clock.observe(stamp, now) != Observed::Merged {
+                self.metrics.stamps_beyond_drift.inc();
+            }
         }
     }
 
@@ -506,7 +559,7 @@ impl ReplicatorContext {
                     "this region's store has lost commits that a peer holds; writes stop until it \
                      is given a new incarnation"
                 );
-                self.writes_stopped.store(true, Ordering::Relaxed);
+                self.gate.shut_for_good();
             }
             Err(error) => tracing::warn!(%error, "the own log cannot be read"),
         }

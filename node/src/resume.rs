@@ -16,8 +16,10 @@ use crate::store::keys::{self, Scope};
 use crate::store::{RangeOptions, RunOptions, Store, StoreError};
 use crate::tailer::Standpoint;
 
-/// Rows that one feed keeps in memory.
+/// Rows that one feed keeps in memory, where there are few of them.
 const PAGE_ROWS: usize = 64;
+/// Rows that all feeds of a shard keep in memory, but at least one each.
+const ROWS_MAX: usize = 4096;
 
 /// A conversation whose feed is read.
 #[derive(Clone, Debug)]
@@ -141,6 +143,7 @@ impl Resume {
     /// Puts a feed's next row on the heap, reading a page if none is at hand.
     async fn refill(&mut self, store: &Store, index: usize) -> Result<(), StoreError> {
         let until = self.until;
+        let page_rows = (ROWS_MAX / self.feeds.len().max(1)).clamp(1, PAGE_ROWS);
         let feed = &mut self.feeds[index];
         while feed.rows.is_empty() && feed.more {
             let (begin, end) = feed.source.scope.feed_after(feed.origin, feed.after);
@@ -149,7 +152,7 @@ impl Resume {
                     let (begin, end) = (begin.clone(), end.clone());
                     async move {
                         let options = RangeOptions {
-                            limit: PAGE_ROWS,
+                            limit: page_rows,
                             snapshot: true,
                             ..RangeOptions::default()
                         };

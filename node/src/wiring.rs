@@ -2,7 +2,6 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::digest::Digests;
 use crate::execute::Context;
+use crate::gate::WriteGate;
 use crate::http::auth::{Auth, RELOAD_INTERVAL};
 use crate::http::{self, App, Connections, Quotas};
 use crate::metrics::Metrics;
@@ -78,15 +78,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         shutdown: inner.clone(),
     };
     let tailers = Tailers::start(&tailer_context, &tasks).await?;
-    let writes_stopped = Arc::new(AtomicBool::new(false));
-    let batchers = Batchers::start(
-        &store,
-        &context,
-        &tailers,
-        &metrics,
-        writes_stopped.clone(),
-        &tasks,
-    );
+    let gate = Arc::new(WriteGate::default());
+    let batchers = Batchers::start(&store, &context, &tailers, &metrics, gate.clone(), &tasks);
 
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let transport = Transport::start(quic, quic_config(&config)?, link_events)?;
@@ -95,7 +88,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         context,
         tailers: tailers.clone(),
         metrics: metrics.clone(),
-        writes_stopped,
+        gate,
         shutdown: inner.clone(),
     };
     let (replicator, peers, answered) =

@@ -3,7 +3,6 @@
 //! again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use whimbrel_node::command::{Action, Answer, Command};
 use whimbrel_node::config::Limits;
 use whimbrel_node::digest::Digests;
 use whimbrel_node::execute::Context;
+use whimbrel_node::gate::WriteGate;
 use whimbrel_node::identity::Identity;
 use whimbrel_node::metrics::Metrics;
 use whimbrel_node::store::embedded::Options;
@@ -110,8 +110,9 @@ impl Region {
             shutdown: stop.clone(),
         };
         let tailers = Tailers::start(&tailer_context, &tasks).await.unwrap();
-        let running = Arc::new(AtomicBool::new(false));
-        let batchers = Batchers::start(&store, &context, &tailers, &metrics, running, &tasks);
+        let gate = Arc::new(WriteGate::default());
+        gate.open();
+        let batchers = Batchers::start(&store, &context, &tailers, &metrics, gate, &tasks);
         Self {
             store,
             identity,

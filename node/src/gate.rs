@@ -1,0 +1,42 @@
+//! May this node take writes? Not before it has heard from its peers that its store is whole, and
+//! not after they have shown that it is not.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const STARTING: u8 = 0;
+const OPEN: u8 = 1;
+const LOST: u8 = 2;
+
+/// One for all writers of a node.
+#[derive(Debug, Default)]
+pub struct WriteGate(AtomicU8);
+
+impl WriteGate {
+    /// Peers hold no more of our log than we do, or none can be reached.
+    pub fn open(&self) {
+        // A store that has lost commits stays shut.
+        let _ = self
+            .0
+            .compare_exchange(STARTING, OPEN, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A peer holds commits of ours that our store does not have: stamping anything on top of that
+    /// would give one stamp to two batches.
+    pub fn shut_for_good(&self) {
+        self.0.store(LOST, Ordering::Relaxed);
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self.0.load(Ordering::Relaxed) {
+            STARTING => Some("the node has just started and waits for its peers"),
+            LOST => Some("this region's store has lost commits that a peer holds"),
+            _ => None,
+        }
+    }
+
+    /// Has the store lost commits?
+    pub fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == LOST
+    }
+}
