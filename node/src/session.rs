@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_client::api;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
-use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ConversationId, MessageId, ShardId};
 use whimbrel_replication::op::Standing;
 
@@ -32,6 +32,10 @@ const QUEUE_EVENTS_MAX: usize = 1024;
 
 /// A user whose memberships change faster than this many tries is asked to come again.
 const JOIN_TRIES_MAX: u32 = 20;
+
+/// Messages that a session remembers to show again. Of more, the later ones stay as they are until
+/// they change.
+const STALE_MESSAGES_MAX: usize = 1_000;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,12 @@ pub struct Session {
     /// Ready to be sent.
     ready: VecDeque<api::Event>,
     /// What is missed since the token, per shard.
-    resumes: VecDeque<Resume>,
+    resumes: VecDeque<(ShardId, ShardCursor, Resume)>,
+    /// Shards of which the token covers more than this region holds.
+    behind: BTreeSet<ShardId>,
+    /// Messages of such shards that were shown as this region has them: when what is missing comes,
+    /// they are shown again.
+    stale: BTreeSet<MessageId>,
 }
 
 impl Session {
@@ -92,6 +101,8 @@ impl Session {
                 too_slow: CancellationToken::new(),
                 ready: VecDeque::new(),
                 resumes: VecDeque::new(),
+                behind: BTreeSet::new(),
+                stale: BTreeSet::new(),
             };
             let followed: Vec<ConversationId> = memberships
                 .iter()
@@ -143,11 +154,13 @@ impl Session {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            let Some(resume) = self.resumes.front_mut() else {
+            let Some((shard, held, resume)) = self.resumes.front_mut() else {
                 return Ok(None);
             };
             match resume.next(&self.context.store).await? {
                 None => {
+                    // Nothing up to here need be looked at again.
+                    self.token.shard_mut(*shard).join(held);
                     self.resumes.pop_front();
                 }
                 Some(missed) => {
@@ -189,15 +202,20 @@ impl Session {
     /// covers it.
     pub async fn take(&mut self, event: &Event) -> Result<(), StoreError> {
         let shard = event.scope.shard;
-        if let Some(place) = &event.place
-            && self
-                .token
-                .shard(shard)
-                .is_some_and(|covered| covered.covers(place))
-        {
+        let covered = event.place.as_ref().is_some_and(|place| {
+            let token = self.token.shard(shard);
+            token.is_some_and(|covered| covered.covers(place))
+        });
+        if covered && !self.is_stale(event) {
             return Ok(());
         }
-        let kind = self.personal(event).await?;
+        let kind = self.personal(event, covered).await?;
+        if let EventKind::Message { id, .. } = &event.kind
+            && self.behind.contains(&shard)
+            && self.stale.len() < STALE_MESSAGES_MAX
+        {
+            self.stale.insert(*id);
+        }
         if let Some(place) = event.place {
             self.token.advance(shard, place.origin, place.at);
         }
@@ -223,12 +241,21 @@ impl Session {
             kind,
             conversation: Some(event.scope.conversation.to_string()),
             token: self.token.to_string(),
-            cursor: event.place.map(|_| cursor.to_string()),
+            cursor: Some(cursor.to_string()),
         });
         Ok(())
     }
 
-    async fn personal(&self, event: &Event) -> Result<Option<api::EventKind>, StoreError> {
+    /// Was its message shown without what this event brings, although the token covers that?
+    fn is_stale(&self, event: &Event) -> bool {
+        matches!(&event.kind, EventKind::Message { id, .. } if self.stale.contains(id))
+    }
+
+    async fn personal(
+        &self,
+        event: &Event,
+        covered: bool,
+    ) -> Result<Option<api::EventKind>, StoreError> {
         Ok(match &event.kind {
             EventKind::Conversation => Some(api::EventKind::Conversation),
             EventKind::Member { user, standing } => {
@@ -244,7 +271,12 @@ impl Session {
             EventKind::Typing { user } if *user == self.user => None,
             EventKind::Typing { user } => Some(api::EventKind::Typing { user: user.clone() }),
             EventKind::Message { change, id, row } => {
-                let Some(change) = self.shown_change(event, *change, row) else {
+                let change = if covered && *change == MessageChange::Posted {
+                    Some(Shown::Moved)
+                } else {
+                    self.shown_change(event, *change, row)
+                };
+                let Some(change) = change else {
                     return Ok(None);
                 };
                 self.message(&event.scope, id, row).await?.map(|message| {
@@ -323,7 +355,11 @@ impl Session {
         let mut waiting_for = BTreeSet::new();
         for (shard, covered) in self.token.iter() {
             let held = now.shard(shard).cloned().unwrap_or_default();
-            let lacking = held.lacks(covered);
+            let lacking: Vec<_> = held.lacks(covered).collect();
+            if !lacking.is_empty() {
+                self.behind.insert(shard);
+            }
+            let lacking = lacking.into_iter();
             waiting_for.extend(lacking.map(|o| self.context.identity.region_name(o.region)));
         }
         if !waiting_for.is_empty() {
@@ -372,7 +408,12 @@ impl Session {
             match feed.crossings(store, &self.user).await? {
                 Some([(first, way), (last, last_way)]) => {
                     source.from = (way == Crossing::In).then_some(first);
-                    source.until = (last_way == Crossing::Out).then_some(last);
+                    if last_way == Crossing::Out {
+                        // Events show the state of now: who is out hears of their removal alone,
+                        // or they would read what was written after it.
+                        source.from = Some(last);
+                        source.until = Some(last);
+                    }
                 }
                 None if is_in => {}
                 // They never were in, e.g. banned beforehand.
@@ -391,9 +432,9 @@ impl Session {
                 .cloned()
                 .collect();
             let after = self.token.shard(shard).cloned().unwrap_or_default();
-            if !of_shard.is_empty() && !after.covers_all(&standpoint.held) {
-                self.resumes
-                    .push_back(Resume::new(&of_shard, &after, &standpoint));
+            if !after.covers_all(&standpoint.held) {
+                let resume = Resume::new(&of_shard, &after, &standpoint);
+                self.resumes.push_back((shard, standpoint.held, resume));
             }
         }
     }

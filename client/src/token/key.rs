@@ -126,6 +126,7 @@ pub fn verify(token: &str, keys: &[VerifyingKey]) -> Result<Claims, KeyError> {
     let header = jsonwebtoken::decode_header(token).map_err(KeyError::Token)?;
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.leeway = 0;
+    validation.validate_nbf = true;
     validation.set_required_spec_claims(&["exp", "sub"]);
     let mut refused = jsonwebtoken::errors::ErrorKind::InvalidSignature.into();
     for key in keys {

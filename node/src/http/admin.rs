@@ -29,6 +29,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route("/admin/v1/replication", get(replication))
         .route("/admin/v1/digests", get(digests))
+        .method_not_allowed_fallback(async || {
+            Failure::new(ProblemCode::MethodNotAllowed, "this path takes GET only")
+        })
         .fallback(async || Failure::new(ProblemCode::NotFound, "there is no such path"))
         .with_state(app)
 }

@@ -48,6 +48,8 @@ impl std::fmt::Debug for Keys {
 
 impl Keys {
     fn read(files: &[PathBuf]) -> anyhow::Result<Self> {
+        // Before the content: a change in between is seen at the next look.
+        let modified = modified(files);
         let mut keys = Vec::new();
         for file in files {
             let content = std::fs::read(file)
@@ -56,10 +58,7 @@ impl Keys {
                 .map_err(|e| anyhow::anyhow!("auth.keys: {}: {e}", file.display()))?;
             keys.extend(read);
         }
-        Ok(Self {
-            keys,
-            modified: modified(files),
-        })
+        Ok(Self { keys, modified })
     }
 }
 
@@ -129,8 +128,12 @@ impl Auth {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let claims = verify(token, &keys.keys)
-            .map_err(|error| unauthenticated(&format!("the token is not valid: {error}")))?;
+        let claims = verify(token, &keys.keys).map_err(|error| {
+            // The reason, such as an expired token, stands below the general error.
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            let reason = reason.unwrap_or_else(|| error.to_string());
+            unauthenticated(&format!("the token is not valid: {reason}"))
+        })?;
         check_user("sub", &claims.sub).map_err(|_| {
             unauthenticated("the token's `sub` must be 1 to 128 bytes without control characters")
         })?;

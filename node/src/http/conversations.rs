@@ -354,14 +354,14 @@ pub(super) async fn list(
     });
     let page = page.transpose()?;
     let (caller, app) = (&caller, &app);
+    // Held before the rows are read: what the cursor covers is in the answer.
+    let cursor = app.tailers.held_all();
     let ranked = app
         .store
         .read(RunOptions::default(), |tx| async move {
             ranked(&tx, app, caller).await
         })
         .await?;
-    // Held before the rows are read: what the cursor covers is in the answer.
-    let cursor = app.tailers.held_all();
     let mut rest = ranked
         .into_iter()
         .filter(|rank| page.as_ref().is_none_or(|page| rank > page));

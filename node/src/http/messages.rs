@@ -117,15 +117,16 @@ fn wanted_acks(app: &App, query: &Query) -> Result<usize, Failure> {
     match query.text("ack") {
         None | Some("local") => Ok(1),
         Some(text) => {
-            let number = text
-                .strip_prefix("regions:")
-                .and_then(|n| n.parse::<usize>().ok());
-            let number = number
-                .ok_or_else(|| Failure::malformed("ack", "must be `local` or `regions:K`"))?;
-            if number == 0 || number > app.regions.len() {
-                let message = format!("regions:K takes K from 1 to {}", app.regions.len());
-                return Err(Failure::rule("ack", message));
+            let number = text.strip_prefix("regions:").unwrap_or_default();
+            let digits = number.strip_prefix('-').unwrap_or(number);
+            if digits.is_empty() || digits.bytes().any(|b| !b.is_ascii_digit()) {
+                return Err(Failure::malformed("ack", "must be `local` or `regions:K`"));
             }
+            let known = app.regions.len();
+            let number = number.parse().ok().filter(|n| (1..=known).contains(n));
+            let number: usize = number.ok_or_else(|| {
+                Failure::rule("ack", format!("regions:K takes K from 1 to {known}"))
+            })?;
             Ok(number)
         }
     }

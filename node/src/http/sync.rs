@@ -64,7 +64,9 @@ pub(super) async fn sync(
             session.take(&event).await.map_err(SessionEnd::Store)?;
             continue;
         }
-        if !events.is_empty() {
+        // That this region is behind is no reason to come back at once.
+        let is_news = |event: &api::Event| !matches!(event.kind, api::EventKind::Behind { .. });
+        if events.iter().any(is_news) {
             break;
         }
         tokio::select! {
@@ -75,8 +77,9 @@ pub(super) async fn sync(
             }
         }
     }
-    let token = events
-        .last()
-        .map_or_else(|| session.token().to_string(), |e| e.token.clone());
+    let token = match events.last() {
+        Some(last) if events.len() == EVENTS_MAX => last.token.clone(),
+        _ => session.token().to_string(),
+    };
     Ok(answer(200, &api::Sync { events, token }, None))
 }
