@@ -39,8 +39,6 @@ pub struct Written {
     pub done: Done,
     /// Covers all that the answer shows or wrote.
     pub cursor: Cursor,
-    /// The batch that holds its ops, if it wrote any.
-    pub stamp: Option<Stamp>,
 }
 
 /// Why a write gave nothing.
@@ -266,17 +264,17 @@ impl Batcher {
             .batch_committed(outcomes.len(), started.elapsed());
         let own = self.context.identity.origin;
         let written = |outcome: Outcome| {
-            outcome.map(|done| {
+            outcome.map(|mut done| {
+                for place in &mut done.places {
+                    if let (Stamp::PENDING, Some(stamp)) = (place.at.stamp, stamp) {
+                        place.at.stamp = stamp;
+                    }
+                }
                 let mut cursor = Cursor::of(shard, held.clone());
-                let stamp = stamp.filter(|_| done.last_index.is_some());
                 if let (Some(stamp), Some(index)) = (stamp, done.last_index) {
                     cursor.advance(shard, own, OpStamp::new(stamp, index));
                 }
-                Written {
-                    done,
-                    cursor,
-                    stamp,
-                }
+                Written { done, cursor }
             })
         };
         Ok(outcomes.into_iter().map(written).collect())

@@ -3,7 +3,7 @@
 use whimbrel_client::api;
 use whimbrel_replication::crdt::text::RevisionRef;
 use whimbrel_replication::cursor::ShardCursor;
-use whimbrel_replication::id::{ConversationId, HashKind, MessageId, OpId, hash};
+use whimbrel_replication::id::{ConversationId, HashKind, MessageId, OpId, Place, hash};
 use whimbrel_replication::op::{ConversationKind, Standing};
 
 /// One write.
@@ -207,8 +207,10 @@ pub struct Done {
     pub answer: Answer,
     /// It had been done before; nothing was written now.
     pub replayed: bool,
-    /// Index of its last op in the batch; `None` if nothing was written.
+    /// Index of the last op of its batch so far; `None` if the batch has none.
     pub last_index: Option<u16>,
+    /// Of a post: all places where the message stands. A region that holds one of them has it.
+    pub places: Vec<Place>,
 }
 
 /// The current representation of what was written.

@@ -197,6 +197,8 @@ pub struct Unread {
 /// Counting stops here.
 const UNREAD_MAX: u64 = 1_000;
 const UNREAD_PAGE_ROWS: usize = 256;
+/// Rows that are looked at, own and redacted ones too; what lies behind them counts as read.
+const UNREAD_ROWS_MAX: usize = 20_000;
 
 /// Counts posts that the marker does not cover: not the user's own, not redacted ones, each once;
 /// a message is read if the marker covers *any* of its places. With `above` only messages that
@@ -210,6 +212,7 @@ pub async fn unread(
 ) -> Result<Unread, StoreError> {
     let marker = marker(tx, scope, user).await?;
     let mut unread = Unread::default();
+    let mut rows = 0;
     // A message with one place can be counted once only; the others are remembered.
     let mut counted = std::collections::BTreeSet::new();
     for (origin, _) in held.iter() {
@@ -251,8 +254,11 @@ pub async fn unread(
                     return Ok(unread);
                 }
             }
+            rows += page.rows.len();
             match page.rows.last() {
-                Some((key, _)) if page.more => begin = crate::store::key_after(key),
+                Some((key, _)) if page.more && rows < UNREAD_ROWS_MAX => {
+                    begin = crate::store::key_after(key);
+                }
                 _ => break,
             }
         }

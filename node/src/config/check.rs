@@ -105,6 +105,10 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
     }
 }
 
+/// Shards times regions: a token that names all logs stays below its limit, and below half of it
+/// while no region was ever rebuilt.
+const CURSOR_LOGS_MAX: u64 = 256;
+
 /// Id, regions and shards; what is wrong is left out.
 fn cluster(mut section: Section<'_>, issues: &mut Issues) -> (Option<ClusterId>, Vec<Region>, u16) {
     let remedy = "give the 26 characters that every node of the cluster has";
@@ -160,6 +164,18 @@ fn cluster(mut section: Section<'_>, issues: &mut Issues) -> (Option<ClusterId>,
                 );
             }
         }
+    }
+    let logs = shards * regions.len() as u64;
+    if logs > CURSOR_LOGS_MAX {
+        issues.add(
+            section.key("shards"),
+            format!(
+                "{shards} shards in {} regions make {logs} logs, the limit is {CURSOR_LOGS_MAX}: \
+                 a token names all of them",
+                regions.len()
+            ),
+            "take fewer shards; 16 carry most clusters",
+        );
     }
     section.end(issues);
     (id, regions, u16::try_from(shards).unwrap_or(SHARDS_MAX))

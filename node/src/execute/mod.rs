@@ -132,7 +132,15 @@ impl Execution {
                 .tx()
                 .set(&scope.op(&command.op_id()), &row.encode_to_vec());
         }
+        let places = match &command.action {
+            Action::Post { message, .. } if outcome.is_ok() => {
+                let row = self.workspace.message(&scope, message).await?;
+                row.map_or(Vec::new(), |row| row.places.keys().copied().collect())
+            }
+            _ => Vec::new(),
+        };
         Ok(outcome.map(|(answer, existed)| Done {
+            places,
             answer,
             replayed: replayed || existed,
             // Also what wrote nothing may show what its batch wrote before.

@@ -104,6 +104,31 @@ impl Auth {
         }
     }
 
+    /// Who sent a request with these headers.
+    pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
+        let token = bearer(headers)?;
+        let claims = self.verify(token)?;
+        let is_service = claims.has_scope(SCOPE_SERVICE);
+        let mut caller = Caller {
+            user: claims.sub.clone(),
+            is_admin: claims.has_scope(SCOPE_ADMIN),
+            is_service,
+        };
+        if let Some(user) = headers.get(names::ACT_AS) {
+            if !is_service {
+                return Err(Failure::new(
+                    ProblemCode::Forbidden,
+                    "Whimbrel-Act-As needs a token with scope `service`",
+                ));
+            }
+            let user = std::str::from_utf8(user.as_bytes())
+                .map_err(|_| Failure::malformed("Whimbrel-Act-As", "must be UTF-8"))?;
+            check_user("Whimbrel-Act-As", user)?;
+            user.clone_into(&mut caller.user);
+        }
+        Ok(caller)
+    }
+
     fn verify(&self, token: &str) -> Result<Arc<Claims>, Failure> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(unauthenticated("the token is too long"));
@@ -177,27 +202,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        let token = bearer(&parts.headers)?;
-        let claims = app.auth.verify(token)?;
-        let is_service = claims.has_scope(SCOPE_SERVICE);
-        let mut caller = Self {
-            user: claims.sub.clone(),
-            is_admin: claims.has_scope(SCOPE_ADMIN),
-            is_service,
-        };
-        if let Some(user) = parts.headers.get(names::ACT_AS) {
-            if !is_service {
-                return Err(Failure::new(
-                    ProblemCode::Forbidden,
-                    "Whimbrel-Act-As needs a token with scope `service`",
-                ));
-            }
-            let user = std::str::from_utf8(user.as_bytes())
-                .map_err(|_| Failure::malformed("Whimbrel-Act-As", "must be UTF-8"))?;
-            check_user("Whimbrel-Act-As", user)?;
-            user.clone_into(&mut caller.user);
-        }
-        Ok(caller)
+        app.auth.caller(&parts.headers)
     }
 }
 

@@ -15,7 +15,7 @@ use whimbrel_replication::op::{ConversationKind, Standing};
 
 use super::auth::{Caller, check_user};
 use super::request::{
-    After, IdempotencyKey, Json, NoQuery, Params, Query, answer, answer_written, id,
+    After, IdempotencyKey, Json, NoQuery, Nothing, Params, Query, answer, answer_written, id,
 };
 use super::{App, Failure};
 use crate::apply::{corrupt, held, shown};
@@ -299,6 +299,7 @@ pub(super) async fn remove_member(
     Params((conversation, user)): Params<(String, String)>,
     IdempotencyKey(key): IdempotencyKey,
     parts: Parts,
+    Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
     let conversation = id("conversation", &conversation)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -15,6 +15,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use whimbrel_client::api::{ProblemCode, header as names};
 
 use super::auth::Caller;
+use super::request::{self, After};
 use super::{App, Failure};
 use crate::config::Limits;
 
@@ -150,18 +151,14 @@ pub(super) async fn around(
     let mut response = if waits {
         guarded(request, next).await
     } else {
-        match app.in_flight.try_acquire() {
-            Ok(_permit) => {
-                app.metrics.in_flight.inc();
-                let response = guarded(request, next).await;
-                app.metrics.in_flight.dec();
-                response
+        match request::buffer(request, app.limits.body_bytes).await {
+            Ok(request) => {
+                if request.method() == Method::GET && app.auth.caller(request.headers()).is_ok() {
+                    After::wait(&app, request.headers()).await;
+                }
+                in_turn(&app, request, next).await
             }
-            Err(_) => {
-                app.metrics.shed.inc();
-                let detail = "too many requests are under way; retry shortly";
-                Failure::new(ProblemCode::Overloaded, detail).into_response()
-            }
+            Err(failure) => failure.into_response(),
         }
     };
     if let Ok(region) = HeaderValue::from_str(&app.identity.own_name()) {
@@ -193,6 +190,33 @@ pub(super) async fn around(
             .observe(took);
     }
     response
+}
+
+/// Answers the request if it finds a place among those that are under way.
+async fn in_turn(app: &App, request: Request, next: Next) -> Response {
+    let Ok(_permit) = app.in_flight.try_acquire() else {
+        app.metrics.shed.inc();
+        let detail = "too many requests are under way; retry shortly";
+        return Failure::new(ProblemCode::Overloaded, detail).into_response();
+    };
+    let _counted = UnderWay::count(&app.metrics.in_flight);
+    guarded(request, next).await
+}
+
+/// Counts down also where the client goes away.
+struct UnderWay<'a>(&'a prometheus::IntGauge);
+
+impl<'a> UnderWay<'a> {
+    fn count(gauge: &'a prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 async fn guarded(request: Request, next: Next) -> Response {

@@ -10,12 +10,13 @@ use whimbrel_client::api::{self, ProblemCode};
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::text::RevisionRef;
 use whimbrel_replication::cursor::Cursor;
-use whimbrel_replication::id::{MessageId, Position, RegionId, ShardId, Stamp};
+use whimbrel_replication::id::{MessageId, Position, RegionId, ShardId};
+use whimbrel_replication::op::Standing;
 
 use super::auth::Caller;
 use super::conversations::{command, see};
 use super::request::{
-    After, IdempotencyKey, Json, NoQuery, Params, Query, answer, answer_written, id,
+    After, IdempotencyKey, Json, NoQuery, Nothing, Params, Query, answer, answer_written, id,
 };
 use super::{App, Failure};
 use crate::apply::{Edits, corrupt, held, shown};
@@ -140,20 +141,13 @@ async fn wait_for_acks(
     regions: usize,
 ) -> Result<Vec<String>, Failure> {
     let own = app.identity.origin;
-    // A replay wrote nothing now: what it shows is covered by the log's tail at the latest.
-    let stamp: Stamp = match written.stamp {
-        Some(stamp) => stamp,
-        None => written
-            .cursor
-            .shard(shard)
-            .map_or(Stamp::MIN, |cursor| cursor.stamp(&own)),
-    };
     let holders = |peers: &crate::replicator::Peers| -> Vec<RegionId> {
         let holds = |id: &RegionId| {
             *id == own.region
-                || peers
-                    .holds(*id, shard, own)
-                    .is_some_and(|held| held >= stamp)
+                || written.done.places.iter().any(|place| {
+                    let held = peers.holds(*id, shard, place.origin);
+                    held.is_some_and(|held| held >= place.at.stamp)
+                })
         };
         app.regions
             .iter()
@@ -225,10 +219,13 @@ pub(super) async fn page(
     let (app, caller) = (&app, &caller);
     let read = |tx: Arc<Transaction>| async move {
         let visible = see(&tx, &scope, caller).await?;
-        if let Err(refusal) = visible {
-            return Ok(Err(refusal));
-        }
-        read_page(&tx, app, &scope, caller, (before, after), limit)
+        let visible = match visible {
+            Ok(visible) => visible,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        // Who has not joined has no read marker either.
+        let counts = visible.standing.is_some_and(Standing::is_in);
+        read_page(&tx, app, &scope, caller, (before, after), limit, counts)
             .await
             .map(Ok)
     };
@@ -243,6 +240,7 @@ async fn read_page(
     caller: &Caller,
     (before, after): (Option<Position>, Option<Position>),
     limit: usize,
+    counts_unread: bool,
 ) -> Result<(api::MessagePage, Cursor), StoreError> {
     let newest_first = after.is_none();
     let (begin, end) = scope.timeline_between(after.as_ref(), before.as_ref());
@@ -289,12 +287,12 @@ async fn read_page(
     };
     let held = held(tx, scope.shard, app.identity.origin).await?;
     let unread_older = match &first {
-        Some(first) => {
+        Some(first) if counts_unread => {
             unread(tx, scope, &held, &caller.user, Some(first))
                 .await?
                 .messages
         }
-        None => 0,
+        _ => 0,
     };
     let cursor = Cursor::of(scope.shard, held);
     let page = api::MessagePage {
@@ -420,6 +418,7 @@ pub(super) async fn redact(
     _: NoQuery,
     Params((conversation, message)): Params<(String, String)>,
     IdempotencyKey(key): IdempotencyKey,
+    Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
     let conversation = id("conversation", &conversation)?;
@@ -502,6 +501,7 @@ pub(super) async fn react(
     _: NoQuery,
     Params(path): Params<(String, String, String)>,
     IdempotencyKey(key): IdempotencyKey,
+    Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
     set_reaction(&app, &caller, path, key, true).await
 }
@@ -513,6 +513,7 @@ pub(super) async fn unreact(
     _: NoQuery,
     Params(path): Params<(String, String, String)>,
     IdempotencyKey(key): IdempotencyKey,
+    Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
     set_reaction(&app, &caller, path, key, false).await
 }

@@ -13,7 +13,8 @@ use whimbrel_replication::op::Standing;
 use super::auth::Caller;
 use super::conversations::{command, see};
 use super::request::{
-    After, CAUGHT_UP_TIMEOUT, IdempotencyKey, Json, NoQuery, Params, answer, answer_written, id,
+    After, CAUGHT_UP_TIMEOUT, IdempotencyKey, Json, NoQuery, Nothing, Params, answer,
+    answer_written, id,
 };
 use super::{App, Failure};
 use crate::apply::{corrupt, held};
@@ -109,6 +110,7 @@ pub(super) async fn typing(
     caller: Caller,
     _: NoQuery,
     Params(conversation): Params<String>,
+    Json(Nothing {}): Json<Nothing>,
 ) -> Result<axum::http::StatusCode, Failure> {
     app.quotas.take(&caller)?;
     let scope = app.identity.scope(id("conversation", &conversation)?);

@@ -37,10 +37,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let reading = read_body(body, app.limits.body_bytes);
-        let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
-            .await
-            .map_err(|_| Failure::malformed("body", "did not arrive in time"))??;
+        // Bounded already, when it was buffered.
+        let bytes = read_body(body, app.limits.body_bytes).await?;
         if bytes.is_empty() {
             return parse(b"{}").map(Json);
         }
@@ -57,6 +55,21 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         }
         parse(&bytes).map(Json)
     }
+}
+
+/// For calls that take no body: an empty object is fine, anything in it is refused by name.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// Reads a body before its request takes one of the places that are limited: a slow sender must not
+/// hold them.
+pub(super) async fn buffer(request: Request, limit: usize) -> Result<Request, Failure> {
+    let (parts, body) = request.into_parts();
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, read_body(body, limit))
+        .await
+        .map_err(|_| Failure::malformed("body", "did not arrive in time"))??;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
@@ -80,12 +93,18 @@ async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // Serde would take an array for an object.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Failure::rule("body", "must be a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let message = inner.to_string();
-        if !inner.is_data() {
+        // Serde calls some values of a wrong type a syntax error.
+        let is_json = || serde_json::from_slice::<serde_json::Value>(bytes).is_ok();
+        if !inner.is_data() && !is_json() {
             return Failure::malformed("body", format!("not valid JSON: {message}"));
         }
         // Serde names a missing or unknown field in its message only.
@@ -226,10 +245,29 @@ impl FromRequestParts<Arc<App>> for After {
         };
         let text = value.to_str().unwrap_or_default();
         let cursor: Cursor = id("Whimbrel-After", text)?;
-        let waited = app.tailers.wait_for(&cursor, CAUGHT_UP_TIMEOUT).await;
+        // It was waited for before the request took its place.
+        let waited = app.tailers.wait_for(&cursor, Duration::ZERO).await;
         waited
             .map(|()| Self)
             .map_err(|missing| not_caught_up(app, &cursor, &missing))
+    }
+}
+
+impl After {
+    /// Waits for what the header names, if this region can ever hold it.
+    pub(super) async fn wait(app: &App, headers: &HeaderMap) {
+        let text = headers
+            .get(names::AFTER)
+            .and_then(|value| value.to_str().ok());
+        let Some(Ok(cursor)) = text.map(str::parse::<Cursor>) else {
+            return;
+        };
+        let is_known = |region| app.identity.regions.contains_key(&region);
+        let origins = cursor.iter().flat_map(|(_, part)| part.iter());
+        if origins.map(|(origin, _)| origin.region).all(is_known) {
+            // Whether it came is asked again when the request is read.
+            let _ = app.tailers.wait_for(&cursor, CAUGHT_UP_TIMEOUT).await;
+        }
     }
 }
 

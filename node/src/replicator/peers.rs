@@ -19,7 +19,7 @@ const LAGGING: Duration = Duration::from_secs(5);
 pub enum PeerHealth {
     /// Linked, and it holds about all.
     Up,
-    /// Linked, and it lacks something for more than [`LAGGING`].
+    /// Linked, and it lacks something for more than five seconds.
     Lagging,
     /// No link.
     Down,

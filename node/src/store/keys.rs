@@ -40,7 +40,7 @@ fn stamped(mut prefix: Vec<u8>, at: OpStamp) -> Key {
     }
 }
 
-/// The stamp at the end of a key made by [`stamped`].
+/// The stamp at the end of a key of the log, of arrivals, posts or events.
 pub fn stamp_of(key: &[u8]) -> Result<OpStamp, DecodeError> {
     let start = key
         .len()

@@ -187,7 +187,8 @@ async fn g10_nothing_shows_before_what_it_refers_to() {
             }
         }
     };
-    let (last, polls, ()) = within("the rounds", async { tokio::join!(write, poll, listen) }).await;
+    let all = Box::pin(async { tokio::join!(write, poll, listen) });
+    let (last, polls, ()) = within("the rounds", all).await;
     println!("{polls} pages were read in ap");
     until("the last message in ap", async || {
         let page = cleo.messages(&id).limit(200).await.unwrap().value;

@@ -149,7 +149,7 @@ impl Actor {
             (85..90, _) => {
                 let title = ChangeConversation {
                     title: Some(format!("title {word}")),
-                    topic: Some(format!("topic {word}")).filter(|_| word % 2 == 0),
+                    topic: Some(format!("topic {word}")).filter(|_| word.is_multiple_of(2)),
                 };
                 client.change(&id, &title).await?;
             }

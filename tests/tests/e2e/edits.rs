@@ -61,7 +61,7 @@ async fn g5_concurrent_edits_merge_and_nothing_vanishes() {
                 "the whimbrel of ap crosses the Pacific" => &written[2].0,
                 _ => &versions[0].revision,
             };
-            assert_eq!(version.parents, [parent.clone()], "of `{text}`");
+            assert_eq!(version.parents, std::slice::from_ref(parent), "of `{text}`");
         }
     }
     assert_eq!(shown.len(), 1, "{shown:?}");

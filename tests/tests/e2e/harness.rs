@@ -144,10 +144,6 @@ impl Cluster {
         self.links(one, other).for_each(Relay::cut);
     }
 
-    pub(crate) fn heal(&self, one: &str, other: &str) {
-        self.links(one, other).for_each(Relay::heal);
-    }
-
     /// Cuts all links: each region is alone.
     pub(crate) fn cut_all(&self) {
         self.relays.values().for_each(Relay::cut);

@@ -156,7 +156,7 @@ async fn g17_strangers_get_no_link() {
 
     let nobody = connect(eu, &pki, None, b"whimbrel/1").await;
     assert!(
-        gets_nothing(nobody, b"hello").await,
+        !gets_an_answer(nobody, b"hello").await,
         "without a certificate"
     );
     told(&cluster, &["no link", "certificate"]).await;
@@ -165,13 +165,13 @@ async fn g17_strangers_get_no_link() {
     make_pki(other.path(), &["us"]);
     let forged = connect(eu, &pki, Some((other.path(), "us")), b"whimbrel/1").await;
     assert!(
-        gets_nothing(forged, b"hello").await,
+        !gets_an_answer(forged, b"hello").await,
         "a certificate of another authority"
     );
 
     let twin = connect(eu, &pki, Some((&pki, "eu")), b"whimbrel/1").await;
     assert!(
-        gets_nothing(twin, b"\x00\x00\x00\x01x").await,
+        !gets_an_answer(twin, b"\x00\x00\x00\x01x").await,
         "the node's own certificate"
     );
     told(&cluster, &["no link", "our own region"]).await;
@@ -179,7 +179,7 @@ async fn g17_strangers_get_no_link() {
     let known = Some((pki.as_path(), "us"));
     let other_protocol = connect(eu, &pki, known, b"h3").await;
     assert!(
-        gets_nothing(other_protocol, b"hello").await,
+        !gets_an_answer(other_protocol, b"hello").await,
         "another protocol"
     );
 
@@ -193,7 +193,7 @@ async fn g17_strangers_get_no_link() {
     ] {
         let before = lines(&cluster, &["no link"]).len();
         let connection = connect(eu, &pki, known, b"whimbrel/1").await;
-        assert!(gets_nothing(connection, bytes).await, "{what}");
+        assert!(!gets_an_answer(connection, bytes).await, "{what}");
         until(&format!("a line about {what}"), async || {
             let now = lines(&cluster, &["no link"]).len();
             ensure(now > before, "none so far")
@@ -257,18 +257,18 @@ async fn connect(
     connection.map_err(|error| error.to_string())
 }
 
-/// Whether the other side hangs up without saying a word of the protocol.
-async fn gets_nothing(connection: Result<Connection, String>, say: &[u8]) -> bool {
+/// Whether the other side says a word of the protocol before it hangs up.
+async fn gets_an_answer(connection: Result<Connection, String>, say: &[u8]) -> bool {
     let Ok(connection) = connection else {
-        return true;
+        return false;
     };
     let Ok((mut send, mut recv)) = connection.open_bi().await else {
-        return true;
+        return false;
     };
     // It may hang up while we speak.
     let _ = send.write_all(say).await;
     let _ = send.finish();
-    within("the node to hang up", recv.read_to_end(1024))
-        .await
-        .is_err()
+    let heard = within("the end of the stream", recv.read_to_end(1024)).await;
+    within("the node to hang up", connection.closed()).await;
+    heard.is_ok_and(|heard| !heard.is_empty())
 }

@@ -4,6 +4,9 @@
 //! `cargo build --workspace` before. Promises G1 to G18 are those of the design; a test names the
 //! ones that it checks. Random tests print their seed; `WHIMBREL_SEED` replays one.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test just so")]
+#![allow(clippy::large_futures, reason = "a test is one future")]
+
 // Starting and stopping clusters.
 mod harness;
 mod node;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use whimbrel_client::Ack;
 use whimbrel_client::api::{
-    ChangeConversation, ConversationKind, CreateConversation, EventKind, Membership, PostMessage,
-    ProblemCode, Role,
+    ChangeConversation, ConversationKind, CreateConversation, Event, EventKind, Membership,
+    PostMessage, ProblemCode, Role,
 };
 
 use crate::harness::{
@@ -239,11 +239,9 @@ async fn events_of_everything_that_happens() {
     };
     ana.change(&id, &title).await.unwrap();
     ana.redact(&id, &posted.id).await.unwrap();
-    ana.remove_member(&id, "ben").await.unwrap();
-    say(&ana, &id, "Nobody hears me").await;
 
-    let removed = |event: &whimbrel_client::api::Event| matches!(&event.kind, EventKind::Member { user, role: Membership::Left } if user == "ben");
-    let events = events_until(&mut stream, removed).await;
+    let redacted = |event: &Event| matches!(&event.kind, EventKind::MessageRedacted { .. });
+    let events = events_until(&mut stream, redacted).await;
     let kinds: Vec<String> = events
         .iter()
         .filter(|event| event.conversation.as_deref() == Some(id.as_str()))
@@ -265,25 +263,30 @@ async fn events_of_everything_that_happens() {
     }
 
     // The long poll tells the same, and waits for what is to come.
-    let mut token = start.token;
+    let mut token = start.token.clone();
     let mut polled = Vec::new();
     until("the same events by long poll", async || {
         let sync = ben.sync(Some(&token)).wait(Duration::from_secs(1)).await;
         let sync = sync.unwrap().value;
         token = sync.token;
         polled.extend(sync.events);
-        ensure(polled.iter().any(removed), format!("{polled:?}"))
+        ensure(polled.iter().any(redacted), format!("{polled:?}"))
     })
     .await;
-    let tell = |events: &[whimbrel_client::api::Event]| -> Vec<_> {
-        let of_group = |e: &&whimbrel_client::api::Event| e.conversation.as_deref() == Some(&id);
-        events
-            .iter()
-            .filter(of_group)
-            .map(|e| e.cursor.clone())
-            .collect()
+    let tell = |events: &[Event]| -> Vec<_> {
+        let of_group = |e: &&Event| e.conversation.as_deref() == Some(&id);
+        let of_group = events.iter().filter(of_group);
+        of_group.map(|e| e.cursor.clone()).collect()
     };
     assert_eq!(tell(&polled), tell(&events));
+
+    // One's removal is the last event, and all that one is told who comes back later.
+    ana.remove_member(&id, "ben").await.unwrap();
+    say(&ana, &id, "Nobody hears me").await;
+    let removed = |event: &Event| matches!(&event.kind, EventKind::Member { user, role: Membership::Left } if user == "ben");
+    events_until(&mut stream, removed).await;
+    let late = ben.sync(Some(&start.token)).await.unwrap().value.events;
+    assert!(late.len() == 1 && removed(&late[0]), "{late:#?}");
 
     // Typing is told to those who listen, and to nobody later.
     let both = group(&ana, &["ben"]).await;
@@ -297,7 +300,8 @@ async fn events_of_everything_that_happens() {
             }
         }
     });
-    let is_typing = |event: &whimbrel_client::api::Event| matches!(&event.kind, EventKind::Typing { user } if user == "ana");
+    let is_typing =
+        |event: &Event| matches!(&event.kind, EventKind::Typing { user } if user == "ana");
     let events = events_until(&mut stream, is_typing).await;
     typing.abort();
     let after: Vec<_> = events

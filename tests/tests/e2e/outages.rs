@@ -71,11 +71,11 @@ async fn g1_no_acked_message_is_lost_when_regions_are_killed() {
         acked: AtomicUsize::new(0),
     });
     let mut writers = JoinSet::new();
-    for home in 0..3 {
+    for (home, region) in REGIONS.into_iter().enumerate() {
         for user in ["ana", "ben"] {
             let mut clients = cluster.everywhere(user).to_vec();
             clients.rotate_left(home);
-            let name = format!("{user} of {}", REGIONS[home]);
+            let name = format!("{user} of {region}");
             writers.spawn(write(
                 Arc::clone(&run),
                 name,
