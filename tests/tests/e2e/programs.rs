@@ -56,8 +56,9 @@ pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two runs beside each other start in different places.
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("it is below 2^16");
+    // Two runs beside each other start in different places, far apart although their pids are not.
+    let spread = std::process::id().wrapping_mul(997) % u32::from(COUNT);
+    let start = u16::try_from(spread).expect("it is below 2^16");
     for _ in 0..COUNT {
         let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
         let address = ("127.0.0.1", FIRST + offset);
