@@ -331,3 +331,25 @@ pub async fn own_tail(
         .transpose();
     Ok(last.map_err(corrupt)?.map(|at| at.stamp))
 }
+
+/// The last row of a conversation's timeline, and its position.
+pub async fn last_row(
+    tx: &Transaction,
+    scope: &Scope,
+) -> Result<Option<(whimbrel_replication::id::Position, crate::store::Value)>, StoreError> {
+    let (begin, end) = scope.timeline_between(None, None);
+    let options = RangeOptions {
+        limit: 1,
+        reverse: true,
+        snapshot: true,
+        ..RangeOptions::default()
+    };
+    let page = tx.range(&begin, &end, options).await?;
+    let Some((key, value)) = page.rows.into_iter().next() else {
+        return Ok(None);
+    };
+    Ok(Some((
+        scope.timeline_position(&key).map_err(corrupt)?,
+        value,
+    )))
+}

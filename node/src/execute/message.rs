@@ -8,8 +8,8 @@ use whimbrel_replication::crdt::text::{RevisionRef, TextError};
 use whimbrel_replication::id::MessageId;
 use whimbrel_replication::op::{OpKind, Standing};
 
-use super::{Execution, last_position};
-use crate::apply::{Edits, corrupt};
+use super::Execution;
+use crate::apply::{Edits, corrupt, last_row};
 use crate::command::{Action, Answer, Command, Refusal};
 use crate::store::StoreError;
 use crate::store::keys::Scope;
@@ -84,7 +84,7 @@ impl Execution {
     /// takes in the conversation's last position, once per batch.
     async fn observe_last(&mut self, scope: &Scope) -> Result<(), StoreError> {
         if self.observed.insert(*scope)
-            && let Some(last) = last_position(self.workspace.tx(), scope).await?
+            && let Some((last, _)) = last_row(self.workspace.tx(), scope).await?
         {
             let mut clock = self
                 .context

@@ -359,24 +359,7 @@ pub fn acting_owner_of(members: &[(String, Standing, Position)]) -> Option<&str>
         .map(|(user, _, _)| user.as_str())
 }
 
-/// The conversation's last position: the clock takes it in before it stamps an answer to it.
-async fn last_position(tx: &Transaction, scope: &Scope) -> Result<Option<Position>, StoreError> {
-    let (begin, end) = scope.timeline_between(None, None);
-    let options = RangeOptions {
-        limit: 1,
-        reverse: true,
-        snapshot: true,
-        ..RangeOptions::default()
-    };
-    let page = tx.range(&begin, &end, options).await?;
-    page.rows
-        .first()
-        .map(|(key, _)| scope.timeline_position(key))
-        .transpose()
-        .map_err(corrupt)
-}
-
-/// A conversation id, as an answer shows it.
+/// A conversation as the answer to a write; its cursor is filled in later.
 fn conversation_answer(
     id: &ConversationId,
     row: &whimbrel_replication::crdt::conversation::Conversation,

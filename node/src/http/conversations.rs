@@ -18,7 +18,7 @@ use super::request::{
     After, IdempotencyKey, Json, NoQuery, Nothing, Params, Query, answer, answer_written, id,
 };
 use super::{App, Failure};
-use crate::apply::{corrupt, held, shown};
+use crate::apply::{corrupt, held, last_row, shown};
 use crate::command::{Action, Answer, Command, Refusal};
 use crate::event::unread;
 use crate::execute::{acting_owner_of, members as members_of, my_reactions};
@@ -419,27 +419,6 @@ async fn ranked(tx: &Transaction, app: &App, caller: &Caller) -> Result<Vec<Rank
     }
     ranked.sort_unstable();
     Ok(ranked)
-}
-
-async fn last_row(
-    tx: &Transaction,
-    scope: &Scope,
-) -> Result<Option<(Position, crate::store::Value)>, StoreError> {
-    let (begin, end) = scope.timeline_between(None, None);
-    let options = RangeOptions {
-        limit: 1,
-        reverse: true,
-        snapshot: true,
-        ..RangeOptions::default()
-    };
-    let page = tx.range(&begin, &end, options).await?;
-    let Some((key, value)) = page.rows.into_iter().next() else {
-        return Ok(None);
-    };
-    Ok(Some((
-        scope.timeline_position(&key).map_err(corrupt)?,
-        value,
-    )))
 }
 
 async fn listed(
