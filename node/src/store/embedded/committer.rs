@@ -10,7 +10,7 @@ use fjall::{PersistMode, Readable as _, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use whimbrel_replication::id::Stamp;
 
-use super::conflicts::Recent;
+use super::conflicts::{Recent, Written, overlap};
 use super::pending::{KeyRange, Write, Writes, bounds, fold, stamped};
 use super::transaction::Notify;
 use super::watches::Watches;
@@ -49,9 +49,20 @@ pub(super) struct Armed {
 #[derive(Default)]
 struct Group {
     keys: BTreeMap<Bytes, Option<Value>>,
+    /// What was cleared by range, and write conflicts without a write.
+    ranges: Vec<KeyRange>,
     bytes: usize,
     accepted: Vec<Accepted>,
     watches: Vec<(Bytes, Option<Value>, Notify)>,
+}
+
+impl Group {
+    fn touches(&self, range: &KeyRange) -> bool {
+        let (begin, end) = range;
+        begin < end
+            && (self.keys.range::<[u8], _>(bounds(begin, end)).next().is_some()
+                || self.ranges.iter().any(|other| overlap(other, range)))
+    }
 }
 
 struct Accepted {
@@ -123,16 +134,21 @@ impl Committer {
         while group.bytes < GROUP_BYTES_MAX
             && let Some(submission) = waiting.pop_front()
         {
-            if let Err(error) = self.check(&submission, now) {
+            if let Err(error) = self.check(&group, &submission, now) {
                 submission.refuse(error);
                 continue;
             }
-            self.accept(&mut group, submission, now)?;
+            self.accept(&mut group, submission)?;
         }
         Ok(group)
     }
 
-    fn check(&self, submission: &Submission, now: Instant) -> Result<(), StoreError> {
+    fn check(
+        &self,
+        group: &Group,
+        submission: &Submission,
+        now: Instant,
+    ) -> Result<(), StoreError> {
         let metrics = &self.shared.metrics;
         let age = now.saturating_duration_since(submission.began);
         if age > self.shared.window || !self.recent.covers(submission.read_version) {
@@ -140,24 +156,16 @@ impl Committer {
             return Err(StoreError::TooOld);
         }
         // What only arms watches stands as of its view.
-        if !submission.writes.is_empty()
-            && submission
-                .reads
-                .iter()
-                .any(|range| self.recent.written_since(range, submission.read_version))
-        {
+        let since = submission.read_version;
+        let written = |range| group.touches(range) || self.recent.written_since(range, since);
+        if !submission.writes.is_empty() && submission.reads.iter().any(written) {
             metrics.conflicts.inc();
             return Err(StoreError::Conflict);
         }
         Ok(())
     }
 
-    fn accept(
-        &mut self,
-        group: &mut Group,
-        submission: Submission,
-        now: Instant,
-    ) -> fjall::Result<()> {
+    fn accept(&self, group: &mut Group, submission: Submission) -> fjall::Result<()> {
         let version = self.version + 1;
         let mut stamp = None;
         let mut own = BTreeMap::new();
@@ -170,20 +178,14 @@ impl Committer {
                 .expect("a group has fewer transactions than an order can count");
             let new_stamp = Stamp::new(version, order);
             stamp = Some(new_stamp);
-            let ranges: Vec<KeyRange> = submission
-                .writes
-                .cleared
-                .iter()
-                .map(|(begin, end)| (begin.clone(), end.clone()))
-                .chain(submission.writes.conflicts.iter().cloned())
-                .collect();
+            let cleared_ranges = submission.writes.cleared.iter();
+            group
+                .ranges
+                .extend(cleared_ranges.map(|(begin, end)| (begin.clone(), end.clone())));
+            group
+                .ranges
+                .extend(submission.writes.conflicts.iter().cloned());
             let resolved = self.resolve(group, submission.writes, new_stamp)?;
-            self.recent.record(
-                version,
-                now,
-                resolved.iter().map(|(key, _)| key.clone()),
-                ranges,
-            );
             own.extend(cleared.into_iter().map(|key| (key, None)));
             own.extend(resolved);
         }
@@ -316,6 +318,14 @@ impl Committer {
             let value = self.stored(&key)?;
             self.watches.arm(key.clone(), expected, notify);
             self.watches.changed(&key, value.as_deref());
+        }
+        if writing {
+            self.recent.record(Written {
+                version: self.version,
+                at: Instant::now(),
+                keys: group.keys.into_keys().collect(),
+                ranges: group.ranges,
+            });
         }
         Ok(())
     }

@@ -1,37 +1,60 @@
 //! What was written lately, to tell whether a transaction's reads still stand.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::pending::{KeyRange, bounds};
+use super::pending::KeyRange;
 use crate::store::limits::RECENT_BYTES_MAX;
 
-/// Memory of a point beside its bytes: entries in a map and a list.
-const POINT_OVERHEAD_BYTES: usize = 128;
+/// Memory of a key beside its bytes.
+const KEY_OVERHEAD_BYTES: usize = 64;
 
-/// Writes of the last [`Recent::window`], by key.
+/// Writes of the last [`Recent::window`], one entry a group of commits. A transaction asks only
+/// about the groups after its view, mostly one or two: searching those costs less than keeping one
+/// index of all.
 #[derive(Debug)]
 pub(super) struct Recent {
     window: Duration,
-    /// Version of the last write of a key.
-    points: BTreeMap<Bytes, u64>,
-    /// Version of the last clear from this key to the next one; 0 for none.
-    ranges: BTreeMap<Bytes, u64>,
-    groups: VecDeque<Group>,
+    /// By version.
+    groups: VecDeque<Written>,
     bytes: usize,
     /// What was written up to this version may be forgotten.
     floor: u64,
 }
 
+/// What one group of commits has written.
 #[derive(Debug)]
-struct Group {
-    version: u64,
-    at: Instant,
-    points: Vec<Bytes>,
-    bytes: usize,
+pub(super) struct Written {
+    pub(super) version: u64,
+    pub(super) at: Instant,
+    /// In order.
+    pub(super) keys: Vec<Bytes>,
+    pub(super) ranges: Vec<KeyRange>,
+}
+
+impl Written {
+    fn bytes(&self) -> usize {
+        let keys = self.keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES);
+        let ranges = self
+            .ranges
+            .iter()
+            .map(|(begin, end)| begin.len() + end.len() + 2 * KEY_OVERHEAD_BYTES);
+        keys.chain(ranges).sum()
+    }
+
+    fn touches(&self, range: &KeyRange) -> bool {
+        let (begin, end) = range;
+        let first = self.keys.partition_point(|key| key < begin);
+        self.keys.get(first).is_some_and(|key| key < end)
+            || self.ranges.iter().any(|other| overlap(other, range))
+    }
+}
+
+/// Whether two ranges have a key in common.
+pub(super) fn overlap((begin, end): &KeyRange, (other_begin, other_end): &KeyRange) -> bool {
+    begin.max(other_begin) < end.min(other_end)
 }
 
 impl Recent {
@@ -39,8 +62,6 @@ impl Recent {
     pub(super) fn new(window: Duration, version: u64) -> Self {
         Self {
             window,
-            points: BTreeMap::new(),
-            ranges: BTreeMap::new(),
             groups: VecDeque::new(),
             bytes: 0,
             floor: version,
@@ -53,101 +74,30 @@ impl Recent {
     }
 
     /// Whether something in the range was written after `version`.
-    pub(super) fn written_since(&self, (begin, end): &KeyRange, version: u64) -> bool {
-        if begin >= end {
-            return false;
-        }
-        let cleared_before = self
-            .ranges
-            .range::<[u8], _>((Bound::Unbounded, Bound::Included(&begin[..])))
-            .next_back();
-        let cleared = self.ranges.range::<[u8], _>(bounds(begin, end));
-        let written = self.points.range::<[u8], _>(bounds(begin, end));
-        cleared_before
-            .into_iter()
-            .chain(cleared)
-            .chain(written)
-            .any(|(_, at)| *at > version)
+    pub(super) fn written_since(&self, range: &KeyRange, version: u64) -> bool {
+        let later = self.groups.iter().rev();
+        later
+            .take_while(|group| group.version > version)
+            .any(|group| group.touches(range))
     }
 
-    /// Notes what one transaction of the group of `version` wrote; versions never go down.
-    pub(super) fn record(
-        &mut self,
-        version: u64,
-        at: Instant,
-        points: impl IntoIterator<Item = Bytes>,
-        ranges: impl IntoIterator<Item = KeyRange>,
-    ) {
-        if self.groups.back().is_none_or(|g| g.version != version) {
-            self.groups.push_back(Group {
-                version,
-                at,
-                points: Vec::new(),
-                bytes: 0,
-            });
-        }
-        let group = self.groups.back_mut().expect("one was pushed");
-        for key in points {
-            let bytes = key.len() + POINT_OVERHEAD_BYTES;
-            group.bytes += bytes;
-            self.bytes += bytes;
-            group.points.push(key.clone());
-            self.points.insert(key, version);
-        }
-        for (begin, end) in ranges {
-            if begin < end {
-                self.clear(begin, end, version);
-            }
-        }
-    }
-
-    fn clear(&mut self, begin: Bytes, end: Bytes, version: u64) {
-        let at_end = self
-            .ranges
-            .range::<[u8], _>((Bound::Unbounded, Bound::Included(&end[..])))
-            .next_back()
-            .map_or(0, |(_, at)| *at);
-        let inside: Vec<Bytes> = self
-            .ranges
-            .range::<[u8], _>(bounds(&begin, &end))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in inside {
-            self.ranges.remove(&key);
-        }
-        self.ranges.insert(begin, version);
-        self.ranges.insert(end, at_end);
+    /// Notes what a group wrote; versions only go up.
+    pub(super) fn record(&mut self, written: Written) {
+        debug_assert!(written.keys.is_sorted());
+        self.bytes += written.bytes();
+        self.groups.push_back(written);
     }
 
     /// Forgets what no transaction that is young enough can ask for.
     pub(super) fn prune(&mut self, now: Instant) {
-        let mut pruned = false;
         while let Some(group) = self.groups.front() {
             let expired = now.saturating_duration_since(group.at) > self.window;
             if !expired && self.bytes <= RECENT_BYTES_MAX {
                 break;
             }
-            let group = self.groups.pop_front().expect("there is a front");
-            self.bytes -= group.bytes;
+            self.bytes -= group.bytes();
             self.floor = group.version;
-            pruned = true;
-            for key in group.points {
-                // A later write of the key has a group of its own.
-                if self.points.get(&key) == Some(&group.version) {
-                    self.points.remove(&key);
-                }
-            }
-        }
-        if pruned && !self.ranges.is_empty() {
-            let floor = self.floor;
-            let mut before = 0;
-            self.ranges.retain(|_, at| {
-                let now = if *at <= floor { 0 } else { *at };
-                let keep = now != before;
-                *at = now;
-                before = now;
-                keep
-            });
+            self.groups.pop_front();
         }
     }
 }
@@ -160,13 +110,27 @@ mod tests {
         (begin.into(), end.into())
     }
 
+    fn written<const K: usize, const R: usize>(
+        version: u64,
+        at: Instant,
+        keys: [&'static str; K],
+        ranges: [KeyRange; R],
+    ) -> Written {
+        Written {
+            version,
+            at,
+            keys: keys.map(Bytes::from).into(),
+            ranges: ranges.into(),
+        }
+    }
+
     #[test]
-    fn tells_points_and_ranges_by_version() {
+    fn tells_keys_and_ranges_by_version() {
         let now = Instant::now();
         let mut recent = Recent::new(Duration::from_secs(5), 0);
-        recent.record(1, now, [Bytes::from("b")], []);
-        recent.record(2, now, [], [range("d", "g")]);
-        recent.record(3, now, [], [range("e", "f")]);
+        recent.record(written(1, now, ["b", "m"], []));
+        recent.record(written(2, now, [], [range("d", "g")]));
+        recent.record(written(3, now, [], [range("e", "f")]));
         let check = |begin, end, version, expected| {
             assert_eq!(
                 recent.written_since(&range(begin, end), version),
@@ -183,7 +147,11 @@ mod tests {
         check("e", "e\0", 2, true);
         check("f", "g", 1, true);
         check("f", "g", 2, false);
-        check("g", "z", 0, false);
+        check("g", "m", 0, false);
+        check("g", "m\0", 0, true);
+        check("n", "z", 0, false);
+        check("m", "m", 0, false);
+        check("e", "e", 0, false);
         check("a", "z", 3, false);
     }
 
@@ -192,21 +160,33 @@ mod tests {
         let start = Instant::now();
         let window = Duration::from_secs(5);
         let mut recent = Recent::new(window, 0);
-        recent.record(
-            1,
-            start,
-            [Bytes::from("a"), Bytes::from("b")],
-            [range("c", "d")],
-        );
-        recent.record(2, start + window, [Bytes::from("a")], [range("x", "y")]);
+        recent.record(written(1, start, ["a", "b"], [range("c", "d")]));
+        recent.record(written(2, start + window, ["a"], [range("x", "y")]));
         recent.prune(start + window);
         assert!(recent.covers(0));
         recent.prune(start + window + Duration::from_millis(1));
         assert!(!recent.covers(0) && recent.covers(1));
-        assert_eq!(recent.points.len(), 1);
-        assert_eq!(recent.ranges.len(), 2);
         assert!(recent.written_since(&range("a", "b"), 1));
+        assert!(recent.written_since(&range("x", "y"), 1));
         recent.prune(start + window * 3);
-        assert!(recent.points.is_empty() && recent.ranges.is_empty() && recent.bytes == 0);
+        assert!(!recent.covers(1) && recent.covers(2));
+        assert!(recent.groups.is_empty() && recent.bytes == 0);
+    }
+
+    #[test]
+    fn forgets_the_oldest_where_there_is_too_much() {
+        let now = Instant::now();
+        let mut recent = Recent::new(Duration::from_secs(5), 0);
+        for version in 1..=3 {
+            let key = Bytes::from(vec![b'k'; RECENT_BYTES_MAX / 2]);
+            recent.record(Written {
+                version,
+                at: now,
+                keys: vec![key],
+                ranges: Vec::new(),
+            });
+        }
+        recent.prune(now);
+        assert!(!recent.covers(1) && recent.covers(2));
     }
 }

@@ -14,7 +14,8 @@ pub(super) type KeyRange = (Bytes, Bytes);
 
 /// The range that holds only `key`.
 pub(super) fn point(key: &[u8]) -> KeyRange {
-    (Bytes::copy_from_slice(key), key_after(key).into())
+    let after = Bytes::from(key_after(key));
+    (after.slice(..key.len()), after)
 }
 
 /// Bounds for a map of keys; the begin must not be above the end.
@@ -53,6 +54,12 @@ impl RangeSet {
             .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
             .next_back()
             .is_some_and(|(_, end)| key < end)
+    }
+
+    /// Whether any of `begin..end` is covered.
+    pub(super) fn intersects(&self, begin: &[u8], end: &[u8]) -> bool {
+        begin < end
+            && (self.contains(begin) || self.0.range::<[u8], _>(bounds(begin, end)).next().is_some())
     }
 
     /// What is not covered of `begin..end`.
@@ -113,13 +120,12 @@ pub(super) struct StampedKey {
 
 impl StampedKey {
     /// Every key that it may become lies in here.
-    fn range(&self) -> KeyRange {
+    fn range(&self) -> (Vec<u8>, Vec<u8>) {
         let mut low = self.key.clone();
-        let mut high = self.key.clone();
+        let mut high = key_after(&self.key);
         low[self.offset..self.offset + STAMP_BYTES].fill(0);
         high[self.offset..self.offset + STAMP_BYTES].fill(0xff);
-        high.push(0);
-        (low.into(), high.into())
+        (low, high)
     }
 }
 
@@ -135,6 +141,8 @@ pub(super) struct Writes {
     pub(super) keys: BTreeMap<Bytes, Write>,
     pub(super) cleared: RangeSet,
     pub(super) stamped_keys: Vec<StampedKey>,
+    /// Where those may come to stand.
+    pending_stamps: RangeSet,
     /// Write conflicts without a write.
     pub(super) conflicts: Vec<KeyRange>,
 }
@@ -176,10 +184,17 @@ impl Writes {
     }
 
     pub(super) fn stamped_key_in(&self, begin: &[u8], end: &[u8]) -> bool {
-        self.stamped_keys.iter().any(|stamped| {
-            let (low, high) = stamped.range();
-            low < end && begin < high
-        })
+        self.pending_stamps.intersects(begin, end)
+    }
+
+    pub(super) fn stamped_key_at(&self, key: &[u8]) -> bool {
+        self.pending_stamps.contains(key)
+    }
+
+    pub(super) fn put_stamped_key(&mut self, stamped: StampedKey) {
+        let (low, high) = stamped.range();
+        self.pending_stamps.insert(&low, &high);
+        self.stamped_keys.push(stamped);
     }
 
     pub(super) fn put(&mut self, key: &[u8], write: Write) {

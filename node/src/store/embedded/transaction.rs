@@ -166,7 +166,7 @@ impl Transaction {
     ) -> Result<Option<Value>, StoreError> {
         key_ok(key)?;
         let mut pending = self.readable()?;
-        if pending.writes.stamped_key_in(key, &key_after(key)) {
+        if pending.writes.stamped_key_at(key) {
             pending.refuse(PENDING_STAMP);
             return Err(PENDING_STAMP);
         }
@@ -320,8 +320,7 @@ impl Transaction {
             let value = Bytes::copy_from_slice(value);
             pending
                 .writes
-                .stamped_keys
-                .push(StampedKey { key, offset, value });
+                .put_stamped_key(StampedKey { key, offset, value });
         }
     }
 
