@@ -136,7 +136,8 @@ struct Batcher {
 /// What one attempt would answer, if it lands.
 struct Attempt {
     outcomes: Vec<Outcome>,
-    /// What this region held, without the batch itself.
+    /// What this region held, without the batch itself; of its own origin only where an outcome
+    /// that wrote nothing may show it.
     held: ShardCursor,
 }
 
@@ -316,7 +317,14 @@ async fn execute(
     for command in commands {
         outcomes.push(execution.execute(command).await?);
     }
-    let (held, issued) = (execution.held(), execution.issued());
+    // What wrote is covered by its own stamp, which is above all that this region stamped before.
+    let wrote = |done: &Done| done.last_index.is_some();
+    let held = if outcomes.iter().flatten().all(wrote) {
+        execution.deps().clone()
+    } else {
+        execution.held().await?
+    };
+    let issued = execution.issued();
     let (ops, deps, workspace) = execution.finish();
     if ops.is_empty() {
         return Ok(Attempt { outcomes, held });

@@ -166,7 +166,7 @@ impl Execution {
                 // History is not unread for who joins late.
                 let read = OpKind::Read {
                     user: user.to_owned(),
-                    marker: self.held(),
+                    marker: self.held().await?,
                 };
                 self.push(command, None, read).await?;
             }
@@ -329,7 +329,7 @@ impl Execution {
             let (_, origin) = scope.marker_parts(&key).map_err(corrupt)?;
             held.advance(origin, OpStamp::try_from(&value[..]).map_err(corrupt)?);
         }
-        let seen_here = marker.capped_at(&self.held());
+        let seen_here = marker.capped_at(&self.held().await?);
         if !held.covers_all(&seen_here) {
             let user = command.actor.clone();
             self.push(

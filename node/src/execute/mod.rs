@@ -14,7 +14,7 @@ use prost::Message as _;
 use whimbrel_replication::clock::Clock;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::cursor::ShardCursor;
-use whimbrel_replication::id::{ConversationId, Hlc, OpStamp, Place, Position, Stamp};
+use whimbrel_replication::id::{ConversationId, Hlc, OpStamp, Place, Position, ShardId, Stamp};
 use whimbrel_replication::op::{ConversationKind, Op, OpKind, Standing};
 
 use crate::apply::rows::OpRow;
@@ -43,8 +43,8 @@ pub struct Context {
 pub struct Execution {
     context: Context,
     workspace: Workspace,
+    shard: ShardId,
     deps: ShardCursor,
-    own_tail: Option<Stamp>,
     now_unix_ms: i64,
     ops: Vec<Op>,
     /// The last stamp of the clock. A position above an absurd one may be larger.
@@ -58,18 +58,16 @@ impl Execution {
     pub async fn begin(
         context: Context,
         tx: Arc<Transaction>,
-        shard: whimbrel_replication::id::ShardId,
+        shard: ShardId,
         now_unix_ms: i64,
     ) -> Result<Self, StoreError> {
-        let own = context.identity.origin;
         let deps = others_held(&tx, shard).await?;
-        let own_tail = own_tail(&tx, shard, own).await?;
         let workspace = Workspace::new(tx, context.identity.shards);
         Ok(Self {
             context,
             workspace,
+            shard,
             deps,
-            own_tail,
             now_unix_ms,
             ops: Vec::new(),
             issued: Hlc::default(),
@@ -159,13 +157,20 @@ impl Execution {
         (self.ops, self.deps, self.workspace)
     }
 
-    /// What this region holds, as the transaction sees it.
-    pub fn held(&self) -> ShardCursor {
+    /// What this region holds of the other origins, as the transaction sees it.
+    pub fn deps(&self) -> &ShardCursor {
+        &self.deps
+    }
+
+    /// What this region holds, as the transaction sees it. Few commands need the own part, which
+    /// takes a read of the log's end.
+    pub async fn held(&self) -> Result<ShardCursor, StoreError> {
         let mut held = self.deps.clone();
-        if let Some(stamp) = self.own_tail {
-            held.advance(self.context.identity.origin, OpStamp::whole(stamp));
+        let own = self.context.identity.origin;
+        if let Some(stamp) = own_tail(self.workspace.tx(), self.shard, own).await? {
+            held.advance(own, OpStamp::whole(stamp));
         }
-        held
+        Ok(held)
     }
 
     fn last_index(&self) -> u16 {
