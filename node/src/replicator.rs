@@ -458,7 +458,7 @@ impl Replicator {
             self.readiness
                 .targets
                 .entry(*region)
-                .or_insert_with(|| peer.cursor.clone());
+                .or_insert_with(|| peer.holds.clone());
         }
         if self.readiness.targets.len() < peers.len() && self.started.elapsed() < LINK_GRACE {
             return Some("waiting for links to other regions");

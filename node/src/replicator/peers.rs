@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::PeerStatus;
@@ -35,7 +35,8 @@ pub struct PeerView {
     /// Does it pull from us?
     pub serving: bool,
     /// What it is known to hold.
-    pub holds: String,
+    #[serde(serialize_with = "as_text")]
+    pub holds: Cursor,
     /// Seconds since the oldest op of ours that it lacks was stamped.
     pub lag_seconds: f64,
     /// Batches of ours that it lacks; counting stops at a bound.
@@ -50,8 +51,11 @@ pub struct PeerView {
     pub clock_offset_ms: Option<i64>,
     /// Why we closed its last link.
     pub last_close: Option<String>,
-    #[serde(skip)]
-    pub(super) cursor: Cursor,
+}
+
+/// A cursor in its text form, which is long: made only where somebody asks for it.
+fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(cursor)
 }
 
 impl PeerView {
@@ -61,7 +65,7 @@ impl PeerView {
             name: name.to_owned(),
             pulling: peer.pulling > 0 && !silent,
             serving: peer.serving > 0 && !silent,
-            holds: peer.holds.to_string(),
+            holds: peer.holds,
             lag_seconds: lag.seconds,
             lag_batches: lag.batches,
             applied: peer.applied,
@@ -69,7 +73,6 @@ impl PeerView {
             rejected: peer.rejected,
             clock_offset_ms: peer.clock_offset_ms,
             last_close: peer.last_close,
-            cursor: peer.holds,
         }
     }
 }
@@ -109,7 +112,7 @@ impl Peers {
         Some(
             self.by_region
                 .get(&region)?
-                .cursor
+                .holds
                 .shard(shard)?
                 .get(&origin)?
                 .stamp,
