@@ -5,7 +5,7 @@
 //! | none | [`api`], the wire types, and [`token::Claims`] |
 //! | `token` | signing and verifying of tokens |
 //! | `sdk` | typed calls over HTTP and WebSocket |
-//! | `cli` | the `whimbrel` program, and the import of chat exports |
+//! | `cli` | the `whimbrel` program, the import of chat exports, and the load generator |
 //!
 #![cfg_attr(
     feature = "sdk",
@@ -36,6 +36,8 @@ loop {
 pub mod api;
 pub mod token;
 
+#[cfg(feature = "cli")]
+pub mod bench;
 #[cfg(feature = "sdk")]
 mod client;
 #[cfg(feature = "sdk")]

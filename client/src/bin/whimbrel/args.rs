@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod bench;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -142,6 +144,11 @@ Examples:
     /// Print all messages of a conversation, oldest first, one JSON object a line
     #[command(after_help = "Example:\n  whimbrel export CONVERSATION > birds.jsonl")]
     Export(Export),
+    /// Measure a cluster under load
+    #[command(after_help = "\
+It makes users and conversations of its own, which stay. Ctrl-C prints what was measured until then.
+Latencies are in milliseconds, in the JSON in microseconds.")]
+    Bench(bench::Bench),
 }
 
 #[derive(Debug, Args)]

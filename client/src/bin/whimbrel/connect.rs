@@ -59,7 +59,10 @@ pub(crate) async fn client_of(
 }
 
 /// Where the regions are: from options, a dev cluster, or the environment.
-fn endpoints(global: &Global, dev: Option<&DevCluster>) -> anyhow::Result<Vec<Endpoint>> {
+pub(crate) fn endpoints(
+    global: &Global,
+    dev: Option<&DevCluster>,
+) -> anyhow::Result<Vec<Endpoint>> {
     Ok(match (&global.urls, dev, env("WHIMBREL_URLS")) {
         (Some(list), ..) => Endpoint::parse_list(list)?,
         (None, Some(dev), _) => dev

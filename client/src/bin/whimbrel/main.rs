@@ -1,6 +1,7 @@
 //! The `whimbrel` program.
 
 mod args;
+mod bench;
 mod calls;
 mod connect;
 mod output;
@@ -61,6 +62,7 @@ async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<()> {
             args::Import::Gitter(args) => transfer::import_gitter(global, &args, out).await,
         },
         Command::Export(args) => transfer::export(global, &args, out).await,
+        Command::Bench(args) => bench::run(global, args, out).await,
     }
 }
 
