@@ -3,8 +3,9 @@
 
 mod lag;
 mod peers;
+mod tails;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use crate::tailer::{Appended, Tailers};
 use lag::Lag;
 pub use peers::{PeerHealth, Peers};
 use peers::{PeerView, StoppedLog};
+use tails::Tails;
 
 /// Events of links that may wait.
 pub const LINK_EVENTS_MAX: usize = 1024;
@@ -84,6 +86,7 @@ pub struct Replicator {
     /// When a region was last heard of. Every link carries a heartbeat a second.
     heard: BTreeMap<RegionId, Instant>,
     readiness: Readiness,
+    tails: Tails,
 }
 
 /// Ready once the node has caught up with every peer that it can reach, as those peers were when
@@ -132,6 +135,7 @@ impl Replicator {
             checks: Arc::default(),
             heard: BTreeMap::new(),
             readiness: Readiness::default(),
+            tails: Tails::default(),
         };
         (replicator, peers, answered)
     }
@@ -177,7 +181,9 @@ impl Replicator {
                         Event::Down { link }
                     }
                 },
-                Some(Appended { shard, origin, stamp }) = appended.recv() => {
+                Some(appended) = appended.recv() => {
+                    self.tails.push(&appended);
+                    let Appended { shard, origin, stamp, .. } = appended;
                     Event::Appended { shard, origin, stamp }
                 }
                 Some(event) = answered.recv() => event,
@@ -213,38 +219,52 @@ impl Replicator {
     }
 
     fn handle(&mut self, event: Event) {
-        let effects = self.engine.handle(event, self.started.elapsed());
-        for effect in effects {
-            match effect {
-                Effect::Send { link, frame } => {
-                    // A link that is gone, or was closed as too slow, comes back as `Down`.
-                    let _ = self.transport.send(link, &frame);
-                }
-                Effect::ReadLog {
-                    link,
-                    shard,
-                    origin,
-                    from,
-                    bytes_max,
-                } => {
-                    self.read_log((link, shard, origin, from), bytes_max);
-                }
-                Effect::Apply {
-                    shard,
-                    origin,
-                    from,
-                    batches,
-                } => {
-                    self.apply(shard, origin, from, batches);
-                }
-                Effect::Close { link, reason } => {
-                    tracing::warn!(link = link.0, %reason, "a link was closed");
-                    self.transport.close(link, &reason);
-                }
-                Effect::SetTimer { at } => self.timer = Some(self.started + at),
-                Effect::Alert(alert) => self.alert(alert),
-            }
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let effects = self.engine.handle(event, self.started.elapsed());
+            events.extend(
+                effects
+                    .into_iter()
+                    .filter_map(|effect| self.put_into_effect(effect)),
+            );
         }
+    }
+
+    /// Does what the engine wants done. What is known at once is given back as an event.
+    fn put_into_effect(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Send { link, frame } => {
+                // A link that is gone, or was closed as too slow, comes back as `Down`.
+                let _ = self.transport.send(link, &frame);
+            }
+            Effect::ReadLog {
+                link,
+                shard,
+                origin,
+                from,
+                bytes_max,
+            } => {
+                if let Some(batches) = self.tails.after(shard, origin, from, bytes_max) {
+                    return Some(log_read((link, shard, origin, from), batches));
+                }
+                self.read_log((link, shard, origin, from), bytes_max);
+            }
+            Effect::Apply {
+                shard,
+                origin,
+                from,
+                batches,
+            } => {
+                self.apply(shard, origin, from, batches);
+            }
+            Effect::Close { link, reason } => {
+                tracing::warn!(link = link.0, %reason, "a link was closed");
+                self.transport.close(link, &reason);
+            }
+            Effect::SetTimer { at } => self.timer = Some(self.started + at),
+            Effect::Alert(alert) => self.alert(alert),
+        }
+        None
     }
 
     fn read_log(
@@ -278,15 +298,7 @@ impl Replicator {
                     Vec::new()
                 }
             };
-            let to = batches.last().map_or(from, |(stamp, _)| *stamp);
-            let event = Event::LogRead {
-                link,
-                shard,
-                origin,
-                from,
-                to,
-                batches,
-            };
+            let event = log_read((link, shard, origin, from), batches);
             // Closed only when the node stops.
             let _ = answers.send(event).await;
         });
@@ -479,6 +491,21 @@ impl Replicator {
         }
         self.readiness.reached = true;
         None
+    }
+}
+
+/// The answer to a read of the log after `from`.
+fn log_read(
+    (link, shard, origin, from): (LinkId, ShardId, Origin, Stamp),
+    batches: Vec<(Stamp, bytes::Bytes)>,
+) -> Event {
+    Event::LogRead {
+        link,
+        shard,
+        origin,
+        from,
+        to: batches.last().map_or(from, |(stamp, _)| *stamp),
+        batches,
     }
 }
 

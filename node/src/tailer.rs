@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -43,15 +44,19 @@ impl SessionId {
     }
 }
 
-/// A log that has grown.
-#[derive(Clone, Copy, Debug)]
+/// A log that has grown by one batch.
+#[derive(Clone, Debug)]
 pub struct Appended {
     /// The shard.
     pub shard: ShardId,
     /// Whose log.
     pub origin: Origin,
-    /// Up to here.
+    /// Where it ended before.
+    pub after: Stamp,
+    /// Where it ends now.
     pub stamp: Stamp,
+    /// The batch, unless it was trimmed already.
+    pub bytes: Option<Bytes>,
 }
 
 /// Where a tailer stands.
@@ -358,17 +363,18 @@ impl Tailer {
                     };
                     debug_assert!(row.stamp.is_some() || origin == own);
                     let batch = tx.get(&keys::log(shard, origin, stamp).bytes, true).await?;
-                    // A batch that was trimmed meanwhile has nothing to tell.
-                    let batch = batch.map(|bytes| Batch::decode(&bytes)).transpose();
-                    arrived.push((arrival, origin, stamp, batch.map_err(corrupt)?));
+                    arrived.push((arrival, origin, stamp, batch));
                 }
                 Ok((arrived, page.more))
             })
             .await?;
-        for (arrival, origin, stamp, batch) in arrived {
-            if let Some(batch) = batch {
+        for (arrival, origin, stamp, bytes) in arrived {
+            // A batch that was trimmed meanwhile has nothing to tell.
+            if let Some(bytes) = &bytes {
+                let batch = Batch::decode(bytes).map_err(corrupt)?;
                 self.tell(origin, stamp, &batch).await?;
             }
+            let after = self.at.held.stamp(&origin);
             self.at.arrival = Some(arrival);
             self.at.held.advance(origin, OpStamp::whole(stamp));
             self.publish.send_replace(self.at.held.clone());
@@ -379,7 +385,9 @@ impl Tailer {
                 .send(Appended {
                     shard,
                     origin,
+                    after,
                     stamp,
+                    bytes,
                 })
                 .await;
         }

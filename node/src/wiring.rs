@@ -30,7 +30,7 @@ use crate::store::{Embedded, Store};
 use crate::tailer::{TailerContext, Tailers};
 
 /// Appended logs that the replicator has not taken yet.
-const APPENDED_MAX: usize = 4096;
+const APPENDED_MAX: usize = 256;
 /// How long the store may take to end what is under way, once nobody asks it for more.
 const STORE_DRAIN: Duration = Duration::from_secs(2);
 

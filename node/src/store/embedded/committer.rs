@@ -60,7 +60,11 @@ impl Group {
     fn touches(&self, range: &KeyRange) -> bool {
         let (begin, end) = range;
         begin < end
-            && (self.keys.range::<[u8], _>(bounds(begin, end)).next().is_some()
+            && (self
+                .keys
+                .range::<[u8], _>(bounds(begin, end))
+                .next()
+                .is_some()
                 || self.ranges.iter().any(|other| overlap(other, range)))
     }
 }

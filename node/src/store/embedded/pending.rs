@@ -59,7 +59,8 @@ impl RangeSet {
     /// Whether any of `begin..end` is covered.
     pub(super) fn intersects(&self, begin: &[u8], end: &[u8]) -> bool {
         begin < end
-            && (self.contains(begin) || self.0.range::<[u8], _>(bounds(begin, end)).next().is_some())
+            && (self.contains(begin)
+                || self.0.range::<[u8], _>(bounds(begin, end)).next().is_some())
     }
 
     /// What is not covered of `begin..end`.
