@@ -1,1 +1,3 @@
 //! Chaos experiments against a Whimbrel cluster.
+
+pub mod link;

@@ -91,3 +91,30 @@ const _: () =
     assert!(SHARDS_MAX as usize * ORIGINS_MAX * CURSOR_ENTRY_BYTES_MAX + 4096 < FRAME_BYTES_MAX);
 const _: () =
     assert!(INBOUND_LOG_BYTES_MAX > SUBSCRIPTION_UNACKED_BYTES_MAX + FRAME_BATCHES_BYTES_MAX);
+
+// Relays between regions, which make links bad on purpose.
+
+/// The longest delay of a relayed datagram.
+pub const RELAY_DELAY_MS_MAX: u32 = 60_000;
+/// The least bandwidth of a relay.
+pub const RELAY_RATE_BITS_MIN: u64 = 1_000;
+/// What a relay of limited bandwidth lets through at once after a pause.
+pub const RELAY_BURST_BYTES: usize = 16 * 1024;
+/// What waits before the narrow place of a relay of limited bandwidth; half a second at 1 Mbit/s.
+pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
+/// Datagrams that one relay holds until they are due, in both directions, each with
+/// [`RELAY_HELD_OVERHEAD_BYTES`]. More are dropped: a long delay at a high rate wants more.
+pub const RELAY_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What holding a datagram costs besides its bytes, at most.
+pub const RELAY_HELD_OVERHEAD_BYTES: usize = 128;
+/// Addresses that dial one relay. The one that was silent for longest makes room for another.
+pub const RELAY_CLIENTS_MAX: usize = 64;
+/// Datagrams that wait in a relay on their way back.
+pub const RELAY_ANSWERS_MAX: usize = 1_024;
+/// One line of the protocol that steers relays.
+pub const RELAY_LINE_BYTES_MAX: usize = 256 * 1024;
+/// Programs that steer relays at once; further ones wait.
+pub const RELAY_STEERERS_MAX: usize = 16;
+
+const _: () = assert!(RELAY_BURST_BYTES < RELAY_QUEUE_BYTES);
+const _: () = assert!(RELAY_QUEUE_BYTES < RELAY_HELD_BYTES_MAX);

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use whimbrel_chaos::link::{Change, Dial, Links};
 use whimbrel_client::api::{
     ConversationKind, CreateConversation, Digests, Event, Message, PostMessage, PostedMessage,
 };
@@ -18,7 +19,6 @@ use whimbrel_client::{Client, Error, EventStream, RetryPolicy};
 
 use crate::node::{Config, Listed, Node, Ports};
 use crate::programs::run_ok;
-use crate::relay::Relay;
 use crate::wait::{until, within};
 
 /// Clusters at once: more would only slow each other down on a small machine.
@@ -34,8 +34,8 @@ pub(crate) async fn turn() -> SemaphorePermit<'static> {
 
 pub(crate) struct Cluster {
     nodes: BTreeMap<String, Node>,
-    /// From who dials to who is dialled.
-    relays: BTreeMap<(String, String), Relay>,
+    /// Relays between all regions: faults are set on them.
+    pub(crate) links: Links,
     pub(crate) key: SigningKey,
     /// Kept where the test fails.
     folder: Option<TempDir>,
@@ -56,22 +56,18 @@ impl Cluster {
         make_pki(&pki, regions);
         let ports: Vec<Ports> = regions.iter().map(|_| Ports::free()).collect();
         let cluster = cluster_id();
+        let links = relays(regions, &ports).await;
         let mut nodes = BTreeMap::new();
-        let mut relays = BTreeMap::new();
         for (&region, &own) in regions.iter().zip(&ports) {
             let mut listed = Vec::new();
             for (number, (&other, ports)) in (1..).zip(regions.iter().zip(&ports)) {
-                let mut quic = SocketAddr::from(([127, 0, 0, 1], ports.quic));
-                if other != region {
-                    let relay = Relay::start(quic).await;
-                    quic = relay.address;
-                    relays.insert((region.to_owned(), other.to_owned()), relay);
-                }
                 listed.push(Listed {
                     name: other.to_owned(),
                     number,
                     http: ports.http,
-                    quic,
+                    quic: links
+                        .address(region, other)
+                        .unwrap_or_else(|| loopback(ports.quic)),
                 });
             }
             let config = Config {
@@ -88,7 +84,7 @@ impl Cluster {
         let key = SigningKey::from_pem_file(&pki.join("token.key.pem")).expect("a token key");
         let mut this = Self {
             nodes,
-            relays,
+            links,
             key,
             folder: Some(folder),
             _permit: permit,
@@ -129,28 +125,26 @@ impl Cluster {
         node.ready().await;
     }
 
-    fn links<'a>(&'a self, one: &'a str, other: &'a str) -> impl Iterator<Item = &'a Relay> {
-        let pair = [one, other];
-        self.relays
-            .iter()
-            .filter(move |((from, to), _)| {
-                from != to && pair.contains(&from.as_str()) && pair.contains(&to.as_str())
-            })
-            .map(|(_, relay)| relay)
-    }
-
     /// Cuts the links between two regions: nothing that is sent after this gets through.
     pub(crate) fn cut(&self, one: &str, other: &str) {
-        self.links(one, other).for_each(Relay::cut);
+        self.change(one, other, Change::Cut);
+        self.change(other, one, Change::Cut);
+    }
+
+    /// Changes the faults of what one region sends to another after this.
+    pub(crate) fn change(&self, from: &str, to: &str, change: Change) {
+        let changed = self.links.change(from, to, change);
+        changed.expect("regions of the cluster, and faults that can be");
     }
 
     /// Cuts all links: each region is alone.
     pub(crate) fn cut_all(&self) {
-        self.relays.values().for_each(Relay::cut);
+        self.links.change_all(Change::Cut).expect("it can be");
     }
 
+    /// Takes all faults of all links away.
     pub(crate) fn heal_all(&self) {
-        self.relays.values().for_each(Relay::heal);
+        self.links.change_all(Change::Heal).expect("it can be");
     }
 
     pub(crate) fn token(&self, user: &str, scope: Option<&str>) -> String {
@@ -237,6 +231,27 @@ impl Drop for Cluster {
             );
         }
     }
+}
+
+/// A relay from each region to each other; their chances come from a seed that is printed.
+async fn relays(regions: &[&str], ports: &[Ports]) -> Links {
+    let mut dials = Vec::new();
+    for &from in regions {
+        for (&to, ports) in regions.iter().zip(ports).filter(|(to, _)| **to != from) {
+            dials.push(Dial {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                listen: loopback(0),
+                target: loopback(ports.quic),
+            });
+        }
+    }
+    let seed = chance("links").random();
+    Links::start(seed, dials).await.expect("free ports")
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// A cluster's authority, a certificate for each region, and the key that signs tokens.

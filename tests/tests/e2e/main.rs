@@ -11,7 +11,6 @@
 mod harness;
 mod node;
 mod programs;
-mod relay;
 mod wait;
 
 // What users do, in one region and in several.
