@@ -5,6 +5,7 @@
 
 mod layout;
 mod region;
+mod relays;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +15,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use whimbrel_client::api::DevCluster;
 
+use layout::Route;
 pub use layout::{DEFAULT_REGIONS, Layout};
 use region::{Exit, Running};
+use relays::Relays;
 
 /// How long regions of other processes may take to stop.
 const OTHERS_STOP_MAX: Duration = Duration::from_secs(7);
@@ -31,6 +34,8 @@ pub struct Options {
     pub only: Option<String>,
     /// First port of a new cluster; free ones are looked for otherwise.
     pub port_base: Option<u16>,
+    /// Let the regions reach each other through relays, whose chances come from this seed.
+    pub relay: Option<u64>,
 }
 
 /// Runs regions until `shutdown`, then stops those that it started.
@@ -42,13 +47,32 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             options.regions.is_none(),
             "--only starts a region of the cluster as it is; leave --regions away"
         );
+        anyhow::ensure!(
+            options.relay.is_none(),
+            "relays live in the process that runs the cluster; leave --relay away: \
+             {name} comes back behind them where the others are"
+        );
         return only(&dir, name, shutdown).await;
     }
     let _lock = layout::lock(&dir)?;
-    let layout = Layout::open_or_make(&dir, options.regions.as_deref(), options.port_base)?;
+    let mut layout = Layout::open_or_make(&dir, options.regions.as_deref(), options.port_base)?;
     for region in &layout.regions {
         layout.ensure_stopped(region)?;
     }
+    let route = match options.relay {
+        Some(_) => Route::Relayed,
+        None => Route::Direct,
+    };
+    if route == Route::Relayed {
+        layout.allot_relays(options.port_base)?;
+    }
+    for region in &layout.regions {
+        layout.route(region, route)?;
+    }
+    let relays = match options.relay {
+        Some(seed) => Some(Relays::start(&layout, &options.data, seed).await?),
+        None => None,
+    };
     layout.remove_description()?;
 
     let mut running = Vec::new();
@@ -63,7 +87,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         let pids: Vec<u32> = running.iter().map(Running::pid).collect();
         let cluster = layout.describe(&pids);
         layout.write_description(&cluster)?;
-        print_start(&dir, &options.data, &cluster);
+        print_start(&dir, &options.data, &cluster, options.relay);
     }
     if ready.is_err() {
         shutdown.cancel();
@@ -94,7 +118,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         println!("no region is left that this process started; Ctrl-C ends it");
         shutdown.cancelled().await;
     }
-    others.await.context("the stop of other regions panicked")
+    others.await.context("the stop of other regions panicked")?;
+    if let Some(relays) = relays {
+        relays.stop().await;
+    }
+    Ok(())
 }
 
 async fn all_ready(running: &mut [Running]) -> anyhow::Result<()> {
@@ -114,6 +142,11 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
     })?;
     let region = layout.region(name)?;
     layout.ensure_stopped(region)?;
+    // Where another process runs the cluster, it has said already how regions reach each other. Where
+    // none does, there is no relay.
+    if layout::try_lock(dir)?.is_some() {
+        layout.route(region, Route::Direct)?;
+    }
     let mut running = Running::start(&layout, region)?;
     let ready = tokio::select! {
         ready = running.ready() => ready,
@@ -167,12 +200,12 @@ async fn stop_others(layout: &Layout, own: &[u32]) {
     }
 }
 
-fn print_start(dir: &Path, data: &Path, cluster: &DevCluster) {
-    println!("{}", start_text(dir, data, cluster));
+fn print_start(dir: &Path, data: &Path, cluster: &DevCluster, relay: Option<u64>) {
+    println!("{}", start_text(dir, data, cluster, relay));
 }
 
 /// What a newcomer sees: where the regions are, and what to try.
-fn start_text(dir: &Path, data: &Path, cluster: &DevCluster) -> String {
+fn start_text(dir: &Path, data: &Path, cluster: &DevCluster, relay: Option<u64>) -> String {
     use std::fmt::Write as _;
     let mut text = format!("The cluster runs; its data is in {}\n", dir.display());
     for region in &cluster.regions {
@@ -205,11 +238,27 @@ Lose a region, go on without it, and bring it back:
   kill -9 {pid}
   whimbrel --user ada --region {second} send $C 'Still here'
   {this} --data {dev} --only {first}
-
-Ctrl-C stops all.",
+",
         dev = data.display(),
         this = this_command(),
         pid = cluster.regions.first().map_or(0, |r| r.pid),
     );
+    if let Some(seed) = relay {
+        let _ = write!(
+            text,
+            "
+The links pass through relays (--relay-seed {seed} takes the same chances again). Make them bad, and
+good again:
+
+  chaos() {{ cargo run -q --release -p whimbrel-chaos -- --dev {dev} \"$@\"; }}
+  chaos link {first} {second} cut
+  chaos link all all delay 150ms --jitter 20ms
+  chaos links
+  chaos link all all heal
+",
+            dev = data.display(),
+        );
+    }
+    text += "\nCtrl-C stops all.";
     text
 }

@@ -121,6 +121,13 @@ struct DevArgs {
     /// First port of a new cluster; free ones are found without it
     #[arg(long)]
     port_base: Option<u16>,
+    /// Let the regions reach each other through relays, so that `whimbrel-chaos` can make their
+    /// links bad
+    #[arg(long)]
+    relay: bool,
+    /// Take the chances of the relays again that another run has printed
+    #[arg(long, value_name = "N", requires = "relay")]
+    relay_seed: Option<u64>,
 }
 
 impl Source {
@@ -167,6 +174,9 @@ fn run(command: Command) -> anyhow::Result<()> {
                 regions: args.regions,
                 only: args.only,
                 port_base: args.port_base,
+                relay: args
+                    .relay
+                    .then(|| args.relay_seed.unwrap_or_else(rand::random)),
             };
             run_until_signal(|shutdown| dev::run(options, shutdown))
         }

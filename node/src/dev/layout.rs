@@ -1,10 +1,12 @@
 //! What stands where in the cluster's folder.
 //!
 //! ```text
-//! cluster.json   ids and ports; written last when the cluster is made, then never again
+//! cluster.json   ids and ports; written last when the cluster is made, and once more when it first
+//!                runs with relays, which need ports as well
 //! dev.json       the running cluster, for programs
 //! pki/           authority, certificates, token keys
 //! eu/            config.toml, node.log, data/
+//! relay.sock     there while relays run: steers them
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_client::api::{DevCluster, DevNode, DevRegion};
 use whimbrel_replication::id::ClusterId;
 use whimbrel_replication::limits::REGIONS_MAX;
+use whimbrel_replication::relay::Dial;
 
 use crate::ca::{self, Certificate};
 use crate::config::check_region_name;
@@ -41,6 +44,29 @@ pub struct Layout {
     pub cluster: String,
     /// In the order of `--regions`.
     pub regions: Vec<Region>,
+    /// Ports of the relays, once the cluster has run with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    relays: Vec<RelayPort>,
+}
+
+/// Where the relay from one region to another listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct RelayPort {
+    /// Who dials.
+    from: String,
+    /// Who is dialled.
+    to: String,
+    /// On loopback.
+    port: u16,
+}
+
+/// How regions reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// At their own addresses.
+    Direct,
+    /// Through relays.
+    Relayed,
 }
 
 /// The fixed part of a region.
@@ -92,16 +118,23 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// Held by the process that runs the cluster; a second one is refused.
 pub(super) fn lock(dir: &Path) -> anyhow::Result<File> {
+    try_lock(dir)?.with_context(|| {
+        format!(
+            "the cluster in {} is running already; stop that process first, \
+             or start a missing region with --only REGION",
+            dir.display()
+        )
+    })
+}
+
+/// The lock, where no other process runs the cluster.
+pub(super) fn try_lock(dir: &Path) -> anyhow::Result<Option<File>> {
     files::make_dir(dir)?;
     let path = dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "the cluster in {} is running already; stop that process first, \
-             or start a missing region with --only REGION",
-            dir.display()
-        ),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
@@ -166,8 +199,8 @@ impl Layout {
                 .map_err(|problem| anyhow::anyhow!("--regions: `{name}` is {problem}"))?;
             anyhow::ensure!(!names[..i].contains(name), "--regions names `{name}` twice");
             anyhow::ensure!(
-                !["pki", "ca", "token"].contains(&name.as_str()),
-                "--regions: `{name}` is a name that the folder itself uses"
+                !["pki", "ca", "token", "all"].contains(&name.as_str()),
+                "--regions: `{name}` is a word with a meaning of its own here"
             );
             anyhow::ensure!(
                 !dir.join(name).join("data").exists(),
@@ -181,7 +214,7 @@ impl Layout {
         SystemRandom::new()
             .fill(&mut id)
             .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-        let base = free_ports(names.len(), port_base)?;
+        let base = free_ports(names.len() * PORTS_PER_REGION as usize, port_base)?;
         let regions = (0..)
             .zip(names)
             .map(|(i, name)| Region {
@@ -196,6 +229,7 @@ impl Layout {
             dir: dir.to_owned(),
             cluster: ClusterId::from_bytes(id).to_string(),
             regions,
+            relays: Vec::new(),
         };
         // Without cluster.json these are left from an attempt that broke off.
         let pki = layout.pki();
@@ -213,9 +247,84 @@ impl Layout {
                 Access::Everyone,
             )?;
         }
-        let json = serde_json::to_vec_pretty(&layout).context("cannot write JSON")?;
-        files::replace(&dir.join("cluster.json"), &json, Access::Everyone)?;
+        layout.write()?;
         Ok(layout)
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        let json = serde_json::to_vec_pretty(self).context("cannot write JSON")?;
+        files::replace(&self.dir.join("cluster.json"), &json, Access::Everyone)
+    }
+
+    /// Gives relays their ports, if they have none yet: behind those of the regions where the first
+    /// one of these was named, any free ones otherwise.
+    pub(super) fn allot_relays(&mut self, port_base: Option<u16>) -> anyhow::Result<()> {
+        if !self.relays.is_empty() {
+            return Ok(());
+        }
+        let names = || self.regions.iter().map(|region| &region.name);
+        let pairs: Vec<(&String, &String)> = names()
+            .flat_map(|from| names().map(move |to| (from, to)))
+            .filter(|(from, to)| from != to)
+            .collect();
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let behind = |base: u16| {
+            let ports = self.regions.len() * PORTS_PER_REGION as usize;
+            base.saturating_add(u16::try_from(ports).unwrap_or(u16::MAX))
+        };
+        let base = free_ports(pairs.len(), port_base.map(behind))?;
+        self.relays = (base..)
+            .zip(pairs)
+            .map(|(port, (from, to))| RelayPort {
+                from: from.clone(),
+                to: to.clone(),
+                port,
+            })
+            .collect();
+        self.write()
+    }
+
+    /// Which relays there are to be.
+    pub(super) fn dials(&self) -> anyhow::Result<Vec<Dial>> {
+        let dial = |relay: &RelayPort| {
+            Ok(Dial {
+                from: relay.from.clone(),
+                to: relay.to.clone(),
+                listen: loopback(relay.port),
+                target: loopback(self.region(&relay.to)?.quic),
+            })
+        };
+        self.relays.iter().map(dial).collect()
+    }
+
+    /// Lets a region reach the others so. Only these addresses of its config change: the rest may
+    /// have been edited.
+    pub(super) fn route(&self, region: &Region, route: Route) -> anyhow::Result<()> {
+        let path = region.config(&self.dir);
+        let read = || format!("cannot read {}", path.display());
+        let before = fs::read_to_string(&path).with_context(read)?;
+        let mut config = before.clone();
+        for relay in self.relays.iter().filter(|r| r.from == region.name) {
+            let direct = address(self.region(&relay.to)?.quic);
+            let relayed = address(relay.port);
+            let (from, to) = match route {
+                Route::Direct => (relayed, direct),
+                Route::Relayed => (direct, relayed),
+            };
+            config = config.replace(&from, &to);
+            anyhow::ensure!(
+                route == Route::Direct || config.contains(&to),
+                "{} does not say `quic = [{from}]` for {}; put that back to run with --relay",
+                path.display(),
+                relay.to
+            );
+        }
+        if config != before {
+            files::replace(&path, config.as_bytes(), Access::Everyone)?;
+        }
+        Ok(())
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -264,11 +373,11 @@ impl Layout {
         );
         for other in &self.regions {
             text += &format!(
-                "\n[[cluster.regions]]\nname = {}\nnumber = {}\nurls = [\"{}\"]\nquic = [\"{}\"]\n",
+                "\n[[cluster.regions]]\nname = {}\nnumber = {}\nurls = [\"{}\"]\nquic = [{}]\n",
                 quoted(&other.name),
                 other.number,
                 other.url(),
-                loopback(other.quic),
+                address(other.quic),
             );
         }
         text += &format!(
@@ -379,6 +488,11 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// On loopback, as a region's config names it.
+fn address(port: u16) -> String {
+    quoted(&loopback(port).to_string())
+}
+
 /// A file of the `pki` folder, as a region's config names it.
 fn relative(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -390,20 +504,17 @@ fn is_free(port: u16) -> bool {
 }
 
 /// The first of enough neighbouring free ports.
-fn free_ports(regions: usize, wanted: Option<u16>) -> anyhow::Result<u16> {
-    let count = u16::try_from(regions)
-        .ok()
-        .and_then(|regions| regions.checked_mul(PORTS_PER_REGION))
-        .context("too many regions")?;
+fn free_ports(count: usize, wanted: Option<u16>) -> anyhow::Result<u16> {
+    let count = u16::try_from(count).context("too many regions")?;
     let all_free = |base: u16| (base..base + count).all(is_free);
     if let Some(base) = wanted {
         anyhow::ensure!(
             base > 0 && base.checked_add(count).is_some(),
-            "--port-base {base} leaves no room for {count} ports"
+            "--port-base leaves no room for {count} ports from {base}"
         );
         anyhow::ensure!(
             all_free(base),
-            "--port-base {base}: not all of the {count} ports from there are free"
+            "--port-base: not all of the {count} ports from {base} are free"
         );
         return Ok(base);
     }
@@ -452,6 +563,50 @@ mod tests {
     }
 
     #[test]
+    fn relays_are_there_when_asked_for_also_in_a_cluster_that_had_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut layout = Layout::open_or_make(dir.path(), None, None).unwrap();
+        let text = fs::read_to_string(dir.path().join("cluster.json")).unwrap();
+        assert!(!text.contains("relays"), "as it was before there were any");
+        let (eu, us) = (layout.regions[0].clone(), layout.regions[1].clone());
+        // What else one has changed in a config stays.
+        let path = eu.config(dir.path());
+        let made = fs::read_to_string(&path).unwrap();
+        let edited = made.replace("drain_ms = 3000", "drain_ms = 1234");
+        fs::write(&path, &edited).unwrap();
+        let quic = |of: usize| {
+            let config = Config::load(&path, &Flags::default()).unwrap();
+            config.cluster.regions[of].quic[0].clone()
+        };
+        let direct = loopback(us.quic).to_string();
+        layout.route(&eu, Route::Relayed).unwrap();
+        assert_eq!(quic(1), direct, "there is no relay yet");
+
+        layout.allot_relays(None).unwrap();
+        let dials = layout.dials().unwrap();
+        assert_eq!(dials.len(), 6);
+        assert_eq!((&*dials[0].from, &*dials[0].to), ("eu", "us"));
+        assert_eq!(dials[0].target, loopback(us.quic));
+        layout.route(&eu, Route::Relayed).unwrap();
+        assert_eq!(quic(1), dials[0].listen.to_string());
+        assert_eq!(quic(0), loopback(eu.quic).to_string(), "its own");
+
+        let mut again = Layout::open(dir.path()).unwrap().unwrap();
+        again.allot_relays(None).unwrap();
+        assert_eq!(again, layout, "ports stay");
+        again.route(&eu, Route::Direct).unwrap();
+        assert_eq!(quic(1), direct);
+        assert_eq!(fs::read_to_string(&path).unwrap(), edited);
+
+        fs::write(&path, edited.replace(&direct, "10.0.0.1:7400")).unwrap();
+        let error = layout.route(&eu, Route::Relayed).unwrap_err().to_string();
+        assert!(
+            error.contains("put that back to run with --relay"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn impossible_regions_are_refused() {
         let check = |names: &[&str]| {
             let dir = tempfile::tempdir().unwrap();
@@ -465,6 +620,7 @@ mod tests {
         check(&["../eu"]);
         check(&["pki"]);
         check(&["ca"]);
+        check(&["all"]);
     }
 
     #[test]
