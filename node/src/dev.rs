@@ -3,10 +3,13 @@
 //! The folder outlives the processes: ids, keys and ports are made once, so starting again goes on
 //! with the data, at the same addresses.
 
+mod http;
 mod layout;
 mod region;
 mod relays;
+mod tour;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,11 +26,14 @@ use relays::Relays;
 /// How long regions of other processes may take to stop.
 const OTHERS_STOP_MAX: Duration = Duration::from_secs(7);
 
+/// Where a cluster is kept if nothing else is said.
+const DEFAULT_DATA: &str = ".whimbrel";
+
 /// What `whimbrel-node dev` was asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The cluster's folder, default `.whimbrel`.
-    pub data: PathBuf,
+    /// The cluster's folder, default `.whimbrel`; for the tour a temporary one.
+    pub data: Option<PathBuf>,
     /// Regions of a new cluster, default [`DEFAULT_REGIONS`].
     pub regions: Option<Vec<String>>,
     /// Start this one region beside the running rest.
@@ -36,12 +42,16 @@ pub struct Options {
     pub port_base: Option<u16>,
     /// Let the regions reach each other through relays, whose chances come from this seed.
     pub relay: Option<u64>,
+    /// Show on a cluster what Whimbrel promises, then stop it. With relays in any case.
+    pub tour: bool,
 }
 
 /// Runs regions until `shutdown`, then stops those that it started.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let dir = std::path::absolute(&options.data)
-        .with_context(|| format!("no such folder: {}", options.data.display()))?;
+    if options.tour {
+        return tour::run(options, shutdown).await;
+    }
+    let data = options.data.as_deref().unwrap_or(Path::new(DEFAULT_DATA));
     if let Some(name) = &options.only {
         anyhow::ensure!(
             options.regions.is_none(),
@@ -52,33 +62,14 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             "relays live in the process that runs the cluster; leave --relay away: \
              {name} comes back behind them where the others are"
         );
-        return only(&dir, name, shutdown).await;
+        return only(&absolute(data)?, name, shutdown).await;
     }
-    let _lock = layout::lock(&dir)?;
-    let mut layout = Layout::open_or_make(&dir, options.regions.as_deref(), options.port_base)?;
-    for region in &layout.regions {
-        layout.ensure_stopped(region)?;
-    }
-    let route = match options.relay {
-        Some(_) => Route::Relayed,
-        None => Route::Direct,
-    };
-    if route == Route::Relayed {
-        layout.allot_relays(options.port_base)?;
-    }
-    for region in &layout.regions {
-        layout.route(region, route)?;
-    }
-    let relays = match options.relay {
-        Some(seed) => Some(Relays::start(&layout, &options.data, seed).await?),
-        None => None,
-    };
-    layout.remove_description()?;
-
-    let mut running = Vec::new();
-    for region in &layout.regions {
-        running.push(Running::start(&layout, region)?);
-    }
+    let Prepared {
+        layout,
+        relays,
+        lock: _lock,
+    } = prepare(&options, data).await?;
+    let mut running = start_all(&layout)?;
     let ready = tokio::select! {
         ready = all_ready(&mut running) => ready,
         () = shutdown.cancelled() => Ok(()),
@@ -87,7 +78,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         let pids: Vec<u32> = running.iter().map(Running::pid).collect();
         let cluster = layout.describe(&pids);
         layout.write_description(&cluster)?;
-        print_start(&dir, &options.data, &cluster, options.relay);
+        print_start(layout.dir(), data, &cluster, options.relay);
     }
     if ready.is_err() {
         shutdown.cancel();
@@ -109,7 +100,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             println!(
                 "{name} stopped ({how}); start it again with: {} --data {} --only {name}",
                 this_command(),
-                options.data.display()
+                data.display()
             );
         }
     }
@@ -123,6 +114,53 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         relays.stop().await;
     }
     Ok(())
+}
+
+/// A cluster that can be started.
+struct Prepared {
+    layout: Layout,
+    relays: Option<Relays>,
+    /// As long as it is held, no other process runs the cluster.
+    lock: File,
+}
+
+/// Opens or makes the cluster in `data`, and starts its relays where it is to have them.
+async fn prepare(options: &Options, data: &Path) -> anyhow::Result<Prepared> {
+    let dir = absolute(data)?;
+    let lock = layout::lock(&dir)?;
+    let mut layout = Layout::open_or_make(&dir, options.regions.as_deref(), options.port_base)?;
+    for region in &layout.regions {
+        layout.ensure_stopped(region)?;
+    }
+    let route = match options.relay {
+        Some(_) => Route::Relayed,
+        None => Route::Direct,
+    };
+    if route == Route::Relayed {
+        layout.allot_relays(options.port_base)?;
+    }
+    for region in &layout.regions {
+        layout.route(region, route)?;
+    }
+    let relays = match options.relay {
+        Some(seed) => Some(Relays::start(&layout, data, seed).await?),
+        None => None,
+    };
+    layout.remove_description()?;
+    Ok(Prepared {
+        layout,
+        relays,
+        lock,
+    })
+}
+
+fn absolute(data: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(data).with_context(|| format!("no such folder: {}", data.display()))
+}
+
+fn start_all(layout: &Layout) -> anyhow::Result<Vec<Running>> {
+    let start = |region| Running::start(layout, region);
+    layout.regions.iter().map(start).collect()
 }
 
 async fn all_ready(running: &mut [Running]) -> anyhow::Result<()> {
@@ -247,8 +285,8 @@ Lose a region, go on without it, and bring it back:
         let _ = write!(
             text,
             "
-The links pass through relays (--relay-seed {seed} takes the same chances again). Make them bad, and
-good again:
+The links pass through relays; --relay-seed {seed} takes the same chances again.
+Make links bad, and good again:
 
   chaos() {{ cargo run -q --release -p whimbrel-chaos -- --dev {dev} \"$@\"; }}
   chaos link {first} {second} cut

@@ -95,6 +95,10 @@ impl Region {
         format!("http://{}", loopback(self.admin))
     }
 
+    pub(super) fn http_address(&self) -> SocketAddr {
+        loopback(self.http)
+    }
+
     pub(super) fn admin_address(&self) -> SocketAddr {
         loopback(self.admin)
     }
@@ -397,6 +401,11 @@ impl Layout {
         text
     }
 
+    /// The private key that signs tokens.
+    pub(super) fn token_key(&self) -> PathBuf {
+        TokenKeys::in_dir(&self.pki()).private
+    }
+
     fn description(&self) -> PathBuf {
         self.dir.join("dev.json")
     }
@@ -424,7 +433,7 @@ impl Layout {
         DevCluster {
             cluster: self.cluster.clone(),
             regions: regions.collect(),
-            token_key: TokenKeys::in_dir(&self.pki()).private,
+            token_key: self.token_key(),
         }
     }
 

@@ -7,12 +7,11 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::http;
 use super::layout::{Layout, Region};
 
 /// How long a region may take until it is ready.
@@ -83,6 +82,10 @@ impl Running {
         })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
@@ -111,6 +114,17 @@ impl Running {
                 )
             }
         }
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it as a power cut would.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        let killed = self.child.kill().await;
+        killed.with_context(|| format!("cannot kill {}", self.name))
     }
 
     /// The last lines of the log, each on a line of its own.
@@ -147,14 +161,7 @@ impl Running {
 }
 
 async fn is_ready(admin: SocketAddr) -> bool {
-    let probe = async {
-        let mut stream = TcpStream::connect(admin).await?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .await?;
-        let mut status = [0; b"HTTP/1.1 200".len()];
-        stream.read_exact(&mut status).await?;
-        Ok::<_, std::io::Error>(status == *b"HTTP/1.1 200")
-    };
-    matches!(timeout(PROBE_MAX, probe).await, Ok(Ok(true)))
+    http::get(admin, "/readyz", PROBE_MAX)
+        .await
+        .is_ok_and(|answer| answer.status().is_success())
 }

@@ -12,6 +12,7 @@ use super::layout::Layout;
 
 /// Relays between all regions, and who steers them. Dropped, both are gone.
 pub(super) struct Relays {
+    links: Arc<Links>,
     server: AbortOnDropHandle<()>,
 }
 
@@ -26,8 +27,14 @@ impl Relays {
             .with_context(|| format!("--data {}", data.display()))?;
         let server = tokio::spawn(server.run(Arc::clone(&links)));
         Ok(Self {
+            links,
             server: AbortOnDropHandle::new(server),
         })
+    }
+
+    /// To steer them from here.
+    pub(super) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Stops them, and takes the socket away.

@@ -3,7 +3,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use whimbrel_client::api::DevCluster;
@@ -12,17 +12,19 @@ const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// `whimbrel-node dev`, killed at the end of the test.
-struct Dev {
-    child: Child,
+pub(crate) struct Dev {
+    pub(crate) child: Child,
     lines: Receiver<String>,
 }
 
 impl Dev {
     fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_whimbrel-node"))
-            .args(["dev", "--data"])
-            .arg(dir)
-            .args(arguments)
+        let mut command = dev();
+        Self::of(command.arg("--data").arg(dir).args(arguments))
+    }
+
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -37,7 +39,8 @@ impl Dev {
         Self { child, lines }
     }
 
-    fn expect(&self, part: &str) -> String {
+    /// The next line with this part in it.
+    pub(crate) fn expect(&self, part: &str) -> String {
         let until = Instant::now() + START_MAX;
         let mut seen = Vec::new();
         loop {
@@ -46,6 +49,22 @@ impl Dev {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("no `{part}` in {seen:#?}"),
+            }
+        }
+    }
+
+    /// All further lines, up to the end of the program.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        let until = Instant::now() + START_MAX;
+        let mut lines = Vec::new();
+        loop {
+            match self
+                .lines
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => return lines,
+                Err(RecvTimeoutError::Timeout) => panic!("no end after {lines:#?}"),
             }
         }
     }
@@ -66,7 +85,14 @@ impl Drop for Dev {
     }
 }
 
-fn kill(signal: &str, pid: u32) {
+/// `whimbrel-node dev`.
+pub(crate) fn dev() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_whimbrel-node"));
+    command.arg("dev");
+    command
+}
+
+pub(crate) fn kill(signal: &str, pid: u32) {
     let status = Command::new("kill")
         .args([signal, &pid.to_string()])
         .status()
@@ -74,7 +100,7 @@ fn kill(signal: &str, pid: u32) {
     assert!(status.success());
 }
 
-fn description(dir: &Path) -> DevCluster {
+pub(crate) fn description(dir: &Path) -> DevCluster {
     serde_json::from_slice(&fs::read(dir.join("dev.json")).unwrap()).unwrap()
 }
 
@@ -82,7 +108,7 @@ fn is_up(url: &str) -> bool {
     TcpStream::connect(url.strip_prefix("http://").unwrap()).is_ok()
 }
 
-fn wait_down(url: &str) {
+pub(crate) fn wait_down(url: &str) {
     let started = Instant::now();
     while is_up(url) {
         assert!(started.elapsed() < STOP_MAX, "{url} is still up");
@@ -91,13 +117,10 @@ fn wait_down(url: &str) {
 }
 
 /// Why a second start fails.
-fn refused(dir: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_whimbrel-node"))
-        .args(["dev", "--data"])
-        .arg(dir)
-        .args(arguments)
-        .output()
-        .unwrap();
+pub(crate) fn refused(dir: &Path, arguments: &[&str]) -> String {
+    let mut command = dev();
+    let output = command.arg("--data").arg(dir).args(arguments).output();
+    let output = output.unwrap();
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()
 }
@@ -148,6 +171,37 @@ fn a_region_is_lost_and_comes_back_and_all_stop_and_start_again() {
     assert_eq!(third.cluster, first.cluster);
     assert_eq!(third.regions[0].url, first.regions[0].url);
     dev.stop("-TERM");
+
+    // The same cluster with relays, and again without.
+    let error = refused(dir, &["--relay-seed", "7"]);
+    assert!(error.contains("--relay"), "{error}");
+    let quic = |of: &str| {
+        let config = fs::read_to_string(dir.join(of).join("config.toml")).unwrap();
+        let lines = config.lines().filter(|line| line.starts_with("quic = ["));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let direct = quic("eu");
+    let dev = Dev::start(dir, &["--relay", "--relay-seed", "7"]);
+    dev.expect("--relay-seed 7 takes the same chances again");
+    dev.expect("Ctrl-C stops all");
+    assert!(dir.join("relay.sock").exists());
+    let relayed = quic("eu");
+    assert_eq!(relayed[0], direct[0], "its own address");
+    assert_ne!(relayed[1], direct[1]);
+    let error = refused(dir, &["--only", "eu", "--relay"]);
+    assert!(error.contains("leave --relay away"), "{error}");
+    kill("-KILL", description(dir).regions[0].pid);
+    dev.expect("eu stopped");
+    let only = Dev::start(dir, &["--only", "eu"]);
+    only.expect("eu is ready");
+    assert_eq!(quic("eu"), relayed, "it comes back behind the relays");
+    only.stop("-TERM");
+    dev.stop("-INT");
+    assert!(!dir.join("relay.sock").exists());
+    let only = Dev::start(dir, &["--only", "eu"]);
+    only.expect("eu is ready");
+    assert_eq!(quic("eu"), direct, "nobody runs relays now");
+    only.stop("-TERM");
 }
 
 #[test]

@@ -12,3 +12,5 @@ mod dev;
 mod pki;
 /// The store: one suite for all engines, and what only the embedded one has.
 mod store;
+/// The tour: it holds, and it says so when it does not.
+mod tour;

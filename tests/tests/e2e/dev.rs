@@ -12,7 +12,7 @@ use whimbrel_client::api::{DevCluster, DevRegion};
 
 use crate::harness::{http, turn};
 use crate::programs::{command, signal};
-use crate::wait::{until, within};
+use crate::wait::{ensure, until, within};
 
 /// How long a cluster may take to stop.
 const STOP_SECONDS: u64 = 8;
@@ -49,6 +49,11 @@ async fn line_with(lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>, words: 
 
 /// Runs `whimbrel` with this folder's cluster; what it prints, without the end of the line.
 async fn whimbrel(folder: &str, args: &[&str]) -> String {
+    let printed = try_whimbrel(folder, args).await;
+    printed.unwrap_or_else(|error| panic!("whimbrel {args:?}: {error}"))
+}
+
+async fn try_whimbrel(folder: &str, args: &[&str]) -> Result<String, String> {
     let mut program = command("whimbrel");
     program.args(["--dev", folder]).args(args);
     let mut program = Command::from(program);
@@ -56,11 +61,13 @@ async fn whimbrel(folder: &str, args: &[&str]) -> String {
     let output = within(&what, program.kill_on_drop(true).output())
         .await
         .unwrap();
-    assert!(output.status.success(), "whimbrel {args:?}: {output:?}");
-    String::from_utf8(output.stdout)
+    if !output.status.success() {
+        return Err(format!("{output:?}"));
+    }
+    Ok(String::from_utf8(output.stdout)
         .unwrap()
         .trim_end()
-        .to_owned()
+        .to_owned())
 }
 
 fn described(folder: &Path) -> Result<DevCluster, String> {
@@ -87,6 +94,79 @@ async fn interrupt(mut child: Child) {
         "{:?}",
         started.elapsed()
     );
+}
+
+/// Runs `whimbrel-chaos` with this folder's cluster; how the links are then.
+async fn chaos(folder: &str, args: &[&str]) -> Value {
+    let mut program = command("whimbrel-chaos");
+    program.args(["--json", "--dev", folder]).args(args);
+    let mut program = Command::from(program);
+    let what = format!("whimbrel-chaos {args:?}");
+    let output = within(&what, program.kill_on_drop(true).output())
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{what}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Links are cut and healed by hand; a region that comes back comes back behind its relays.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_of_a_dev_cluster_are_steered() {
+    let _turn = turn().await;
+    let temporary = TempDir::with_prefix("whimbrel-e2e-").unwrap();
+    let data = temporary.path().join("cluster");
+    let folder = data.to_str().unwrap();
+    let args = ["dev", "--relay", "--regions", "eu,us", "--data", folder];
+    let (dev, mut told) = spawn("whimbrel-node", &args);
+    let cluster = until("the cluster", async || described(&data)).await;
+    line_with(&mut told, &["chaos link eu us cut"]).await;
+    let as_ana = async |args: &[&str]| whimbrel(folder, &[&["--user", "ana"], args].concat()).await;
+    let create = ["create", "--kind", "channel", "--title", "Birds"];
+    let id = as_ana(&create).await;
+    let in_us = async |what: &str| {
+        until(&format!("`{what}` in us"), async || {
+            let args = ["--user", "ana", "--region", "us", "history", &id];
+            let seen = try_whimbrel(folder, &args).await?;
+            seen.contains(what).then_some(()).ok_or(seen)
+        })
+        .await;
+    };
+    as_ana(&["--region", "eu", "send", &id, "Linked"]).await;
+    in_us("Linked").await;
+
+    // What is sent to us while the line is cut is dropped, also after eu was started again.
+    for (said, restart) in [("Cut off", false), ("Still cut off", true)] {
+        chaos(folder, &["link", "eu", "us", "cut"]).await;
+        let mut only = None;
+        if restart {
+            signal(cluster.regions[0].pid, "KILL");
+            line_with(&mut told, &["eu stopped"]).await;
+            let args = ["dev", "--data", folder, "--only", "eu"];
+            let (child, mut only_told) = spawn("whimbrel-node", &args);
+            line_with(&mut only_told, &["eu is ready"]).await;
+            only = Some((child, only_told));
+        }
+        let dropped = async || {
+            let report = chaos(folder, &["link", "eu", "us", "show", "--one-way"]).await;
+            report["links"][0]["counters"]["dropped"]["cut"]
+                .as_u64()
+                .unwrap()
+        };
+        as_ana(&["--region", "eu", "send", &id, said]).await;
+        let before = dropped().await;
+        until("something to be dropped", async || {
+            ensure(dropped().await > before, "nothing was")
+        })
+        .await;
+        let history = as_ana(&["--region", "us", "history", &id]).await;
+        assert!(!history.contains(said), "{history}");
+        chaos(folder, &["link", "--one-way", "all", "all", "heal"]).await;
+        in_us(said).await;
+        if let Some((child, _)) = only {
+            interrupt(child).await;
+        }
+    }
+    interrupt(dev).await;
 }
 
 /// The walk of the README: start, talk over regions, lose one, bring it back, stop, start again.
