@@ -37,13 +37,7 @@ after the command; what is under way arrives as it would have.";
 )]
 pub(crate) struct Arguments {
     /// The folder of a cluster that `whimbrel-node dev --relay` runs
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "WHIMBREL_DEV",
-        default_value = ".whimbrel"
-    )]
+    #[arg(long, global = true, value_name = "DIR", default_value = ".whimbrel")]
     dev: PathBuf,
     /// Print JSON
     #[arg(long, global = true)]
@@ -123,7 +117,7 @@ enum Action {
         #[arg(value_parser = amount::rate)]
         rate: amount::Rate,
     },
-    /// Change nothing
+    /// Change nothing, only show
     Show,
 }
 

@@ -83,7 +83,6 @@ impl Drop for Relays {
 
 fn chaos(dir: &Path, arguments: &[String]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_whimbrel-chaos"))
-        .env_remove("WHIMBREL_DEV")
         .arg("--dev")
         .arg(dir)
         .args(arguments)
