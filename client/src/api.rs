@@ -6,6 +6,10 @@
 
 mod cluster;
 mod event;
+#[cfg(feature = "openapi")]
+mod example;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 mod problem;
 
 use std::collections::BTreeMap;
@@ -14,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::{DevCluster, DevNode, DevRegion, Digests, RegionInfo, RegionStatus, Regions};
 pub use event::{Event, EventKind, Sync};
+#[cfg(feature = "openapi")]
+use openapi as form;
 pub use problem::{FieldError, PROBLEM_JSON, Problem, ProblemCode};
 
 /// Names of HTTP headers, in lower case as HTTP/2 wants them.
@@ -32,11 +38,11 @@ pub mod header {
     pub const ACT_AS: &str = "whimbrel-act-as";
     /// Out, with 429 and 503: whole seconds.
     pub const RETRY_AFTER: &str = "retry-after";
-    /// Out, with 429 and 503: the size of the window's allowance.
+    /// Out, with 429: the size of the window's allowance.
     pub const RATE_LIMIT_LIMIT: &str = "ratelimit-limit";
-    /// Out, with 429 and 503: what is left of it.
+    /// Out, with 429: what is left of it.
     pub const RATE_LIMIT_REMAINING: &str = "ratelimit-remaining";
-    /// Out, with 429 and 503: seconds until it is full again.
+    /// Out, with 429: seconds until it is full again.
     pub const RATE_LIMIT_RESET: &str = "ratelimit-reset";
 }
 
@@ -74,6 +80,7 @@ pub const CLOSE_SLOW_READER: u16 = 4008;
 
 /// What a conversation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ConversationKind {
     /// Two users, for good.
@@ -86,6 +93,7 @@ pub enum ConversationKind {
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// All, and names admins and owners.
@@ -98,6 +106,7 @@ pub enum Role {
 
 /// What became of somebody's membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Membership {
     /// Is an owner now.
@@ -114,35 +123,55 @@ pub enum Membership {
 
 /// Body of `POST /v1/conversations`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::create_conversation))
+)]
 #[serde(deny_unknown_fields)]
 pub struct CreateConversation {
     /// Direct takes exactly one other member.
     pub kind: ConversationKind,
-    /// At most [`limits::TITLE_BYTES_MAX`].
+    /// First title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Title>))]
     pub title: Option<String>,
     /// What it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Title>))]
     pub topic: Option<String>,
-    /// First members, besides the creator, who becomes the owner.
+    /// First members, at most 256, besides the creator, who becomes the owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::User>))]
     pub members: Vec<String>,
 }
 
 /// Body of `PATCH /v1/conversations/{c}`. What is absent stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::change_conversation))
+)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeConversation {
     /// New title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Title>))]
     pub title: Option<String>,
     /// New topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Title>))]
     pub topic: Option<String>,
 }
 
 /// Body of `PUT /v1/conversations/{c}/members/{user}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::set_member))
+)]
 #[serde(deny_unknown_fields)]
 pub struct SetMember {
     /// The role to give.
@@ -151,73 +180,118 @@ pub struct SetMember {
 
 /// Body of `POST /v1/conversations/{c}/messages`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::post_message))
+)]
 #[serde(deny_unknown_fields)]
 pub struct PostMessage {
-    /// At most [`limits::TEXT_BYTES_MAX`]; empty only with scope `service`.
+    /// Its text; empty only with scope `service`.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Text))]
     pub text: String,
     /// Id of the message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::MessageId>))]
     pub reply_to: Option<String>,
     /// Original time of an imported message; only with scope `service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub sent_at: Option<String>,
 }
 
 /// Body of `PATCH /v1/conversations/{c}/messages/{m}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::edit_message))
+)]
 #[serde(deny_unknown_fields)]
 pub struct EditMessage {
     /// The whole new text.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Text))]
     pub text: String,
     /// The `revision` that the writer saw; the edit is made on it and merges.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Revision))]
     pub base: String,
 }
 
 /// Body of `PUT /v1/conversations/{c}/read`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::mark_read))
+)]
 #[serde(deny_unknown_fields)]
 pub struct MarkRead {
     /// Cursor of an event or a page: all that it covers has been seen.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor))]
     pub cursor: String,
 }
 
 /// A conversation as the caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::conversation))
+)]
 pub struct Conversation {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::ConversationId))]
     pub id: String,
     /// Direct, group or channel.
     pub kind: ConversationKind,
     /// Its title, if it has one.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Title>, required))]
     pub title: Option<String>,
     /// Its topic, if it has one.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Title>, required))]
     pub topic: Option<String>,
     /// When it was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Time))]
     pub created_at: String,
     /// Who made it.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
     pub creator: String,
     /// The caller's role; `null` in a channel that they have not joined.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub role: Option<Role>,
     /// Covers the conversation as shown.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor))]
     pub cursor: String,
 }
 
 /// Answer of `GET /v1/conversations`, newest activity first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::conversation_list))
+)]
 pub struct ConversationList {
     /// One page of the caller's conversations.
     pub conversations: Vec<ListedConversation>,
     /// Value of `page` for the following page, `null` on the last.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::PageToken>, required))]
     pub next: Option<String>,
 }
 
 /// A conversation in the caller's list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::listed_conversation))
+)]
 pub struct ListedConversation {
     /// The conversation.
     #[serde(flatten)]
     pub conversation: Conversation,
     /// Its last message, `null` where nothing was posted yet.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub last_message: Option<Message>,
     /// Messages that the caller's read marker does not cover.
     pub unread: u64,
@@ -227,6 +301,11 @@ pub struct ListedConversation {
 
 /// Answer of `GET /v1/conversations/{c}/members`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::members))
+)]
 pub struct Members {
     /// All members.
     pub members: Vec<Member>,
@@ -234,29 +313,47 @@ pub struct Members {
 
 /// A member of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::member))
+)]
 pub struct Member {
     /// Who.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
     pub user: String,
     /// What they may do.
     pub role: Role,
     /// Since when.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Time))]
     pub since: String,
 }
 
 /// A message as the caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::message))
+)]
 pub struct Message {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::MessageId))]
     pub id: String,
     /// The conversation that it stands in.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::ConversationId))]
     pub conversation: String,
     /// Where it stands there; positions order as their bytes do.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Position))]
     pub position: String,
     /// Who posted it.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
     pub sender: String,
     /// Its text, `null` when redacted.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub text: Option<String>,
     /// The state of its text: `base` of an edit.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Revision))]
     pub revision: String,
     /// It was edited.
     pub edited: bool,
@@ -265,22 +362,32 @@ pub struct Message {
     /// It was taken away for good.
     pub redacted: bool,
     /// Id of the message that it answers.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::MessageId>, required))]
     pub reply_to: Option<String>,
     /// Users whom its text mentions.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::User>))]
     pub mentions: Vec<String>,
     /// Emoji to how often it was given.
     pub reactions: BTreeMap<String, Reaction>,
     /// When it was posted, by the clock of its region.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Time))]
     pub created_at: String,
     /// Original time of an imported message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Time, required = false))]
     pub sent_at: Option<String>,
     /// The region that took the post.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::RegionName))]
     pub region: String,
 }
 
 /// How often an emoji was given to a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::reaction))
+)]
 pub struct Reaction {
     /// By how many users.
     pub count: u64,
@@ -290,24 +397,38 @@ pub struct Reaction {
 
 /// Answer of `POST /v1/conversations/{c}/messages`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::posted_message))
+)]
 pub struct PostedMessage {
     /// The message.
     #[serde(flatten)]
     pub message: Message,
     /// Regions that have committed it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::RegionName>))]
     pub acked_by: Vec<String>,
 }
 
 /// Answer of `GET /v1/conversations/{c}/messages`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::message_page))
+)]
 pub struct MessagePage {
     /// Oldest first.
     pub messages: Vec<Message>,
     /// Position for `before`, `null` where nothing older exists.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Position>, required))]
     pub prev: Option<String>,
     /// Position for `after`, `null` where nothing newer exists.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::Position>, required))]
     pub next: Option<String>,
     /// Covers the conversation as it was when the page was read.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor))]
     pub cursor: String,
     /// Unread messages above the page.
     pub unread_older: u64,
@@ -315,6 +436,11 @@ pub struct MessagePage {
 
 /// Answer of `GET /v1/conversations/{c}/messages/{m}/history`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::history))
+)]
 pub struct History {
     /// All versions, the original first.
     pub versions: Vec<Version>,
@@ -324,23 +450,34 @@ pub struct History {
 
 /// One version of a message's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Version {
     /// Its revision.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Revision))]
     pub revision: String,
     /// The text as its author wrote it.
     pub text: String,
     /// Who wrote it.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
     pub author: String,
     /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Time))]
     pub at: String,
     /// Revisions that it was made on.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::Revision>))]
     pub parents: Vec<String>,
 }
 
 /// Answer of `PUT /v1/conversations/{c}/read`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::read_marked))
+)]
 pub struct ReadMarked {
     /// What was marked.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor))]
     pub cursor: String,
     /// Messages that are still unread.
     pub unread: u64,
@@ -350,6 +487,11 @@ pub struct ReadMarked {
 
 /// Answer of `GET /v1/conversations/{c}/receipts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::receipts))
+)]
 pub struct Receipts {
     /// One per member who has read something.
     pub receipts: Vec<Receipt>,
@@ -357,12 +499,20 @@ pub struct Receipts {
 
 /// How far somebody has read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::receipt))
+)]
 pub struct Receipt {
     /// Who.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
     pub user: String,
     /// Their read marker.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor))]
     pub cursor: String,
     /// Id of the latest message that the marker covers, `null` where it covers none.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<form::MessageId>, required))]
     pub message: Option<String>,
 }
 

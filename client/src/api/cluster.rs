@@ -5,11 +5,20 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "openapi")]
+use super::{example, openapi as form};
+
 /// Answer of `GET /v1/regions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::regions))
+)]
 pub struct Regions {
     /// Name of the region that answers.
     #[serde(rename = "self")]
+    #[cfg_attr(feature = "openapi", schema(value_type = form::RegionName))]
     pub this: String,
     /// All regions of the cluster.
     pub regions: Vec<RegionInfo>,
@@ -17,8 +26,10 @@ pub struct Regions {
 
 /// A region as another region sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegionInfo {
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::RegionName))]
     pub name: String,
     /// Its first URL, without `/v1`.
     pub url: String,
@@ -30,6 +41,7 @@ pub struct RegionInfo {
 
 /// How a region is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RegionStatus {

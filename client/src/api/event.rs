@@ -3,13 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Membership, Message};
+#[cfg(feature = "openapi")]
+use super::{example, openapi as form};
 
 /// Answer of `GET /v1/sync`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(examples(example::sync))
+)]
 pub struct Sync {
     /// In arrival order.
     pub events: Vec<Event>,
     /// Resumes after the last event, in any region.
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Token))]
     pub token: String,
 }
 
@@ -33,6 +41,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -70,14 +79,17 @@ pub enum EventKind {
     #[serde(rename = "receipt")]
     Receipt {
         /// Who.
+        #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
         user: String,
         /// Id of the latest message that the marker covers.
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<form::MessageId>, required))]
         message: Option<String>,
     },
     /// Somebody's membership changed. One's own removal is the last event of that conversation.
     #[serde(rename = "member")]
     Member {
         /// Whose.
+        #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
         user: String,
         /// To what.
         role: Membership,
@@ -89,6 +101,7 @@ pub enum EventKind {
     #[serde(rename = "typing")]
     Typing {
         /// Who.
+        #[cfg_attr(feature = "openapi", schema(value_type = form::User))]
         user: String,
     },
     /// The log is trimmed past the token that was given: page anew.
@@ -99,6 +112,7 @@ pub enum EventKind {
     #[serde(rename = "behind")]
     Behind {
         /// Regions whose writes are missing here.
+        #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::RegionName>))]
         waiting_for: Vec<String>,
     },
     /// A kind that this version does not know.

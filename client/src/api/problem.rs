@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "openapi")]
+use super::openapi as form;
+
 /// Content type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a call was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URI that names the kind of problem.
     #[serde(rename = "type")]
@@ -21,20 +25,24 @@ pub struct Problem {
     pub code: ProblemCode,
     /// Present where one should retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = u64, required = false))]
     pub retry_after_ms: Option<u64>,
-    /// With [`ProblemCode::Invalid`]: what is wrong with which field.
+    /// With `invalid`: what is wrong with which field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// With [`ProblemCode::NotCaughtUp`]: regions whose writes are missing here.
+    /// With `not_caught_up`: regions whose writes are missing here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::RegionName>))]
     pub waiting_for: Vec<String>,
-    /// With [`ProblemCode::NotCaughtUp`]: the given cursor capped at what this region holds.
+    /// With `not_caught_up`: the given cursor capped at what this region holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor, required = false))]
     pub available: Option<String>,
 }
 
 /// What is wrong with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// Name of the field, query parameter or header.
     pub field: String,
@@ -44,6 +52,7 @@ pub struct FieldError {
 
 /// What a caller branches on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ProblemCode {

@@ -19,6 +19,7 @@ use crate::digest::total;
 use crate::replicator::PeerHealth;
 
 /// The admin listener.
+#[expect(clippy::disallowed_methods, reason = "it is no part of the public API")]
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(
@@ -36,7 +37,19 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// `GET /v1/regions`
+/// All regions
+///
+/// And how they look from here.
+#[utoipa::path(
+    get,
+    path = "/v1/regions",
+    operation_id = "listRegions",
+    tag = "cluster",
+    security(),
+    responses(
+        (status = 200, description = "All regions", body = api::Regions),
+    ),
+)]
 pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
     let peers = app.peers.borrow().clone();
     let regions = app.regions.iter().map(|region| {

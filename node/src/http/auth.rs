@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use whimbrel_client::api::limits::USER_BYTES_MAX;
 use whimbrel_client::api::{ProblemCode, header as names};
 use whimbrel_client::token::{
     Claims, SCOPE_ADMIN, SCOPE_SERVICE, VerifyingKey, public_keys, verify,
@@ -16,8 +17,6 @@ use whimbrel_client::token::{
 use super::{App, Failure};
 use crate::clock::unix_ms;
 
-/// Longest name of a user.
-pub const USER_BYTES_MAX: usize = 128;
 /// Longest token.
 const TOKEN_BYTES_MAX: usize = 4096;
 /// Verified tokens that are remembered: about 10 MiB.

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use data_encoding::BASE32HEX_NOPAD;
 use whimbrel_client::api;
+use whimbrel_client::api::openapi::{PageLimit, PageToken};
 use whimbrel_replication::crdt::conversation::Conversation;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::cursor::Cursor;
@@ -14,6 +15,8 @@ use whimbrel_replication::id::{ConversationId, Position};
 use whimbrel_replication::op::{ConversationKind, Standing};
 
 use super::auth::{Caller, check_user};
+use super::params::{InConversation, OfMember};
+use super::problems::Missing;
 use super::request::{
     After, IdempotencyKey, Json, NoQuery, Nothing, Params, Query, answer, answer_written, id,
 };
@@ -28,8 +31,6 @@ use crate::view;
 
 /// Members that a conversation is created with: what one batch holds.
 const FIRST_MEMBERS_MAX: usize = 256;
-const PAGE_BOUNDS: (u64, u64) = (1, 200);
-const PAGE_DEFAULT: u64 = 50;
 
 /// A conversation that a caller may see, and how they stand to it.
 pub(super) struct Visible {
@@ -84,7 +85,24 @@ fn check_text(field: &str, text: Option<&str>, bytes_max: usize) -> Result<(), F
     }
 }
 
-/// `POST /v1/conversations`
+/// Make a conversation
+///
+/// The creator is its owner. `direct` takes exactly one other member; made again, it is given
+/// as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/conversations",
+    operation_id = "createConversation",
+    tag = "conversations",
+    params(
+        IdempotencyKey,
+    ),
+    request_body = api::CreateConversation,
+    responses(
+        (status = 201, description = "It was made", body = api::Conversation),
+        (status = 200, description = "The two had a direct conversation already", body = api::Conversation),
+    ),
+)]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -171,15 +189,29 @@ pub(super) fn command(
     }
 }
 
-/// `GET /v1/conversations/{c}`
+/// Look at a conversation
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation}",
+    operation_id = "getConversation",
+    tag = "conversations",
+    params(
+        InConversation,
+        After,
+    ),
+    responses(
+        (status = 200, description = "The conversation", body = api::Conversation),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
     _: After,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
 ) -> Result<Response, Failure> {
-    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
     let (caller, own) = (&caller, app.identity.origin);
     let read = |tx: Arc<Transaction>| async move {
         let visible = see(&tx, &scope, caller).await?;
@@ -193,17 +225,34 @@ pub(super) async fn get(
     Ok(answer(200, &shown, Some(&cursor)))
 }
 
-/// `PATCH /v1/conversations/{c}`
+/// Change title or topic
+///
+/// What is absent stays as it is.
+#[utoipa::path(
+    patch,
+    path = "/v1/conversations/{conversation}",
+    operation_id = "changeConversation",
+    tag = "conversations",
+    params(
+        InConversation,
+        IdempotencyKey,
+    ),
+    request_body = api::ChangeConversation,
+    responses(
+        (status = 200, description = "The conversation as it is now", body = api::Conversation),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<api::ChangeConversation>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
-    let conversation = id("conversation", &conversation)?;
+    let conversation = id("conversation", &path.conversation)?;
     check_text("title", body.title.as_deref(), app.limits.title_bytes)?;
     check_text("topic", body.topic.as_deref(), app.limits.title_bytes)?;
     let action = Action::Change {
@@ -220,15 +269,29 @@ pub(super) async fn change(
     Ok(answer_written(200, Some(&conversation), &written))
 }
 
-/// `GET /v1/conversations/{c}/members`
+/// List the members
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation}/members",
+    operation_id = "listMembers",
+    tag = "conversations",
+    params(
+        InConversation,
+        After,
+    ),
+    responses(
+        (status = 200, description = "All members", body = api::Members),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn members(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
     _: After,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
 ) -> Result<Response, Failure> {
-    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
     let (caller, own) = (&caller, app.identity.origin);
     let read = |tx: Arc<Transaction>| async move {
         let visible = see(&tx, &scope, caller).await?;
@@ -267,12 +330,29 @@ pub(super) async fn members(
     ))
 }
 
-/// `PUT /v1/conversations/{c}/members/{user}`
+/// Add a member, change a role, or join
+///
+/// Anyone may join a channel as member. Admins add and remove; owners also name admins and owners.
+#[utoipa::path(
+    put,
+    path = "/v1/conversations/{conversation}/members/{user}",
+    operation_id = "setMember",
+    tag = "conversations",
+    params(
+        OfMember,
+        IdempotencyKey,
+    ),
+    request_body = api::SetMember,
+    responses(
+        (status = 200, description = "The member as it is now", body = api::Member),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn set_member(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params((conversation, user)): Params<(String, String)>,
+    Params(OfMember { conversation, user }): Params<OfMember>,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<api::SetMember>,
 ) -> Result<Response, Failure> {
@@ -292,11 +372,28 @@ pub(super) async fn set_member(
     Ok(answer_written(200, Some(member), &written))
 }
 
-/// `DELETE /v1/conversations/{c}/members/{user}?ban=true`
+/// Leave, or remove a member
+///
+/// The last owner leaves only after naming another.
+#[utoipa::path(
+    delete,
+    path = "/v1/conversations/{conversation}/members/{user}",
+    operation_id = "removeMember",
+    tag = "conversations",
+    params(
+        OfMember,
+        ("ban" = Option<bool>, Query, description = "Keep them out as well", example = false),
+        IdempotencyKey,
+    ),
+    responses(
+        (status = 204, description = "They are out"),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn remove_member(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Params((conversation, user)): Params<(String, String)>,
+    Params(OfMember { conversation, user }): Params<OfMember>,
     IdempotencyKey(key): IdempotencyKey,
     parts: Parts,
     Json(Nothing {}): Json<Nothing>,
@@ -339,7 +436,23 @@ fn parse_page_token(text: &str) -> Option<Rank> {
     ))
 }
 
-/// `GET /v1/conversations`
+/// List my conversations
+///
+/// Newest activity first.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations",
+    operation_id = "listConversations",
+    tag = "conversations",
+    params(
+        ("limit" = Option<PageLimit>, Query, description = "How many items to give at most"),
+        ("page" = Option<PageToken>, Query, description = "`next` of the page before"),
+        After,
+    ),
+    responses(
+        (status = 200, description = "One page", body = api::ConversationList),
+    ),
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -347,8 +460,7 @@ pub(super) async fn list(
     parts: Parts,
 ) -> Result<Response, Failure> {
     let query = Query::read(&parts, &["limit", "page"])?;
-    let limit = query.number("limit", PAGE_BOUNDS)?.unwrap_or(PAGE_DEFAULT);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limit = query.page_limit()?;
     let page = query.text("page").map(|text| {
         parse_page_token(text)
             .ok_or_else(|| Failure::malformed("page", "take it from `next` of the page before"))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::Response;
+use whimbrel_client::api::openapi::{PageLimit, Position as PositionForm};
 use whimbrel_client::api::{self, ProblemCode};
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::text::RevisionRef;
@@ -15,6 +16,8 @@ use whimbrel_replication::op::Standing;
 
 use super::auth::Caller;
 use super::conversations::{command, see};
+use super::params::{InConversation, OfMessage, OfReaction};
+use super::problems::{Behind, Gone, Missing};
 use super::request::{
     After, IdempotencyKey, Json, NoQuery, Nothing, Params, Query, answer, answer_written, id,
 };
@@ -28,8 +31,6 @@ use crate::store::keys::Scope;
 use crate::store::{RangeOptions, RunOptions, StoreError, Transaction};
 use crate::view;
 
-const PAGE_BOUNDS: (u64, u64) = (1, 200);
-const PAGE_DEFAULT: u64 = 50;
 /// How long a write waits for other regions that it asked for.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -45,17 +46,43 @@ fn check_text(app: &App, caller: &Caller, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `POST /v1/conversations/{c}/messages`
+/// Post a message
+///
+/// With `sent_at`, or with an empty text, the token needs scope `service`.
+#[utoipa::path(
+    post,
+    path = "/v1/conversations/{conversation}/messages",
+    operation_id = "postMessage",
+    tag = "messages",
+    params(
+        InConversation,
+        (
+            "ack" = Option<String>,
+            Query,
+            description = "When to answer: as soon as this region has committed the message \
+                (`local`), or when K regions have (`regions:K`, K from 1 to the number of regions)",
+            pattern = "^(local|regions:[0-9]+)$",
+            example = "local",
+        ),
+        IdempotencyKey,
+    ),
+    request_body = api::PostMessage,
+    responses(
+        (status = 201, description = "It was posted", body = api::PostedMessage),
+        (status = 404, response = Missing),
+        (status = 503, response = Behind),
+    ),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
     IdempotencyKey(key): IdempotencyKey,
     parts: Parts,
     Json(body): Json<api::PostMessage>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
-    let conversation = id("conversation", &conversation)?;
+    let conversation = id("conversation", &path.conversation)?;
     let regions = wanted_acks(&app, &Query::read(&parts, &["ack"])?)?;
     check_text(&app, &caller, &body.text)?;
     let reply_to = body
@@ -191,18 +218,36 @@ async fn wait_for_acks(
         .collect())
 }
 
-/// `GET /v1/conversations/{c}/messages`
+/// Page through the messages
+///
+/// The newest page without a position. Give `before` or `after`, not both.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation}/messages",
+    operation_id = "listMessages",
+    tag = "messages",
+    params(
+        InConversation,
+        ("before" = Option<PositionForm>, Query, description = "The page before this position"),
+        ("after" = Option<PositionForm>, Query, description = "The page after this position"),
+        ("limit" = Option<PageLimit>, Query, description = "How many items to give at most"),
+        After,
+    ),
+    responses(
+        (status = 200, description = "One page, oldest first", body = api::MessagePage),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn page(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: After,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
     parts: Parts,
 ) -> Result<Response, Failure> {
     let query = Query::read(&parts, &["before", "after", "limit"])?;
-    let scope = app.identity.scope(id("conversation", &conversation)?);
-    let limit = query.number("limit", PAGE_BOUNDS)?.unwrap_or(PAGE_DEFAULT);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
+    let limit = query.page_limit()?;
     let position = |name| {
         query
             .text(name)
@@ -346,16 +391,32 @@ async fn message_row(
         .ok_or(Refusal::NotFound("message")))
 }
 
-/// `GET /v1/conversations/{c}/messages/{m}`
+/// Look at a message
+///
+/// A tombstone, if it was redacted.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation}/messages/{message}",
+    operation_id = "getMessage",
+    tag = "messages",
+    params(
+        OfMessage,
+        After,
+    ),
+    responses(
+        (status = 200, description = "The message", body = api::Message),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
     _: After,
-    Params((conversation, message)): Params<(String, String)>,
+    Params(path): Params<OfMessage>,
 ) -> Result<Response, Failure> {
-    let scope = app.identity.scope(id("conversation", &conversation)?);
-    let message: MessageId = id("message", &message)?;
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
+    let message: MessageId = id("message", &path.message)?;
     let (app, caller) = (&app, &caller);
     let read = |tx: Arc<Transaction>| async move {
         let row = match message_row(&tx, &scope, caller, &message).await? {
@@ -384,18 +445,38 @@ pub(super) async fn get(
     Ok(answer(200, &shown, Some(&cursor)))
 }
 
-/// `PATCH /v1/conversations/{c}/messages/{m}`
+/// Edit a message
+///
+/// The edit is made on the revision that the writer saw, and merges with what others made of it
+/// since.
+#[utoipa::path(
+    patch,
+    path = "/v1/conversations/{conversation}/messages/{message}",
+    operation_id = "editMessage",
+    tag = "messages",
+    params(
+        OfMessage,
+        IdempotencyKey,
+    ),
+    request_body = api::EditMessage,
+    responses(
+        (status = 200, description = "The message as it is now", body = api::Message),
+        (status = 404, response = Missing),
+        (status = 410, response = Gone),
+        (status = 503, response = Behind),
+    ),
+)]
 pub(super) async fn edit(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params((conversation, message)): Params<(String, String)>,
+    Params(path): Params<OfMessage>,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<api::EditMessage>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
-    let conversation = id("conversation", &conversation)?;
-    let message = id("message", &message)?;
+    let conversation = id("conversation", &path.conversation)?;
+    let message = id("message", &path.message)?;
     check_text(&app, &caller, &body.text)?;
     let base: RevisionRef = body
         .base
@@ -411,33 +492,66 @@ pub(super) async fn edit(
     Ok(answer_written(200, Some(&message_of(&written)?), &written))
 }
 
-/// `DELETE /v1/conversations/{c}/messages/{m}`
+/// Redact a message
+///
+/// Its text is gone for good; a tombstone stays.
+#[utoipa::path(
+    delete,
+    path = "/v1/conversations/{conversation}/messages/{message}",
+    operation_id = "redactMessage",
+    tag = "messages",
+    params(
+        OfMessage,
+        IdempotencyKey,
+    ),
+    responses(
+        (status = 204, description = "It is redacted"),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn redact(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params((conversation, message)): Params<(String, String)>,
+    Params(path): Params<OfMessage>,
     IdempotencyKey(key): IdempotencyKey,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
-    let conversation = id("conversation", &conversation)?;
-    let message = id("message", &message)?;
+    let conversation = id("conversation", &path.conversation)?;
+    let message = id("message", &path.message)?;
     let command = command(&caller, key, conversation, Action::Redact { message });
     let written = app.batchers.write(app.identity.shards, command).await?;
     Ok(answer_written::<()>(204, None, &written))
 }
 
-/// `GET /v1/conversations/{c}/messages/{m}/history`
+/// All versions of a message
+///
+/// The original first.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation}/messages/{message}/history",
+    operation_id = "getHistory",
+    tag = "messages",
+    params(
+        OfMessage,
+        After,
+    ),
+    responses(
+        (status = 200, description = "All versions", body = api::History),
+        (status = 404, response = Missing),
+        (status = 410, response = Gone),
+    ),
+)]
 pub(super) async fn history(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
     _: After,
-    Params((conversation, message)): Params<(String, String)>,
+    Params(path): Params<OfMessage>,
 ) -> Result<Response, Failure> {
-    let scope = app.identity.scope(id("conversation", &conversation)?);
-    let message: MessageId = id("message", &message)?;
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
+    let message: MessageId = id("message", &path.message)?;
     let (app, caller) = (&app, &caller);
     let read = |tx: Arc<Transaction>| async move {
         let row = match message_row(&tx, &scope, caller, &message).await? {
@@ -494,24 +608,54 @@ async fn read_history(
     })
 }
 
-/// `PUT .../messages/{m}/reactions/{emoji}`
+/// React to a message
+#[utoipa::path(
+    put,
+    path = "/v1/conversations/{conversation}/messages/{message}/reactions/{emoji}",
+    operation_id = "react",
+    tag = "messages",
+    params(
+        OfReaction,
+        IdempotencyKey,
+    ),
+    responses(
+        (status = 204, description = "The reaction is there"),
+        (status = 404, response = Missing),
+        (status = 410, response = Gone),
+    ),
+)]
 pub(super) async fn react(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params(path): Params<(String, String, String)>,
+    Params(path): Params<OfReaction>,
     IdempotencyKey(key): IdempotencyKey,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
     set_reaction(&app, &caller, path, key, true).await
 }
 
-/// `DELETE .../messages/{m}/reactions/{emoji}`
+/// Take a reaction back
+#[utoipa::path(
+    delete,
+    path = "/v1/conversations/{conversation}/messages/{message}/reactions/{emoji}",
+    operation_id = "unreact",
+    tag = "messages",
+    params(
+        OfReaction,
+        IdempotencyKey,
+    ),
+    responses(
+        (status = 204, description = "The reaction is not there"),
+        (status = 404, response = Missing),
+        (status = 410, response = Gone),
+    ),
+)]
 pub(super) async fn unreact(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params(path): Params<(String, String, String)>,
+    Params(path): Params<OfReaction>,
     IdempotencyKey(key): IdempotencyKey,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<Response, Failure> {
@@ -521,7 +665,11 @@ pub(super) async fn unreact(
 async fn set_reaction(
     app: &App,
     caller: &Caller,
-    (conversation, message, emoji): (String, String, String),
+    OfReaction {
+        conversation,
+        message,
+        emoji,
+    }: OfReaction,
     key: String,
     present: bool,
 ) -> Result<Response, Failure> {

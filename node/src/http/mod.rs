@@ -6,6 +6,9 @@ mod conversations;
 mod error;
 mod limit;
 mod messages;
+mod openapi;
+mod params;
+mod problems;
 mod receipts;
 mod request;
 mod sync;
@@ -14,9 +17,11 @@ mod ws;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post, put};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use whimbrel_client::api::ProblemCode;
 
 use crate::batcher::Batchers;
@@ -74,48 +79,39 @@ impl App {
     }
 }
 
+/// The calls of the public API. There is no other way to add one: what is routed is documented.
+fn calls() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(conversations::list, conversations::create))
+        .routes(routes!(conversations::get, conversations::change))
+        .routes(routes!(conversations::members))
+        .routes(routes!(
+            conversations::set_member,
+            conversations::remove_member
+        ))
+        .routes(routes!(messages::page, messages::post))
+        .routes(routes!(messages::get, messages::edit, messages::redact))
+        .routes(routes!(messages::history))
+        .routes(routes!(messages::react, messages::unreact))
+        .routes(routes!(receipts::mark_read))
+        .routes(routes!(receipts::receipts))
+        .routes(routes!(receipts::typing))
+        .routes(routes!(sync::sync))
+        .routes(routes!(ws::stream))
+        .routes(routes!(admin::regions))
+        .routes(routes!(openapi::serve))
+}
+
+/// The OpenAPI document of the public API.
+pub fn document() -> OpenApi {
+    let mut document = calls().into_openapi();
+    openapi::complete(&mut document);
+    document
+}
+
 /// The public API.
 pub fn router(app: Arc<App>) -> Router {
-    let conversation = "/v1/conversations/{conversation}";
-    let message = "/v1/conversations/{conversation}/messages/{message}";
-    Router::new()
-        .route("/v1/regions", get(admin::regions))
-        .route(
-            "/v1/conversations",
-            get(conversations::list).post(conversations::create),
-        )
-        .route(
-            conversation,
-            get(conversations::get).patch(conversations::change),
-        )
-        .route(
-            &format!("{conversation}/members"),
-            get(conversations::members),
-        )
-        .route(
-            &format!("{conversation}/members/{{user}}"),
-            put(conversations::set_member).delete(conversations::remove_member),
-        )
-        .route(
-            &format!("{conversation}/messages"),
-            get(messages::page).post(messages::post),
-        )
-        .route(
-            message,
-            get(messages::get)
-                .patch(messages::edit)
-                .delete(messages::redact),
-        )
-        .route(&format!("{message}/history"), get(messages::history))
-        .route(
-            &format!("{message}/reactions/{{emoji}}"),
-            put(messages::react).delete(messages::unreact),
-        )
-        .route(&format!("{conversation}/read"), put(receipts::mark_read))
-        .route(&format!("{conversation}/receipts"), get(receipts::receipts))
-        .route(&format!("{conversation}/typing"), post(receipts::typing))
-        .route("/v1/sync", get(sync::sync))
-        .route("/v1/stream", get(ws::stream))
+    Router::from(calls())
         .method_not_allowed_fallback(async || {
             Failure::new(
                 ProblemCode::MethodNotAllowed,

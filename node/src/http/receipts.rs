@@ -12,6 +12,8 @@ use whimbrel_replication::op::Standing;
 
 use super::auth::Caller;
 use super::conversations::{command, see};
+use super::params::InConversation;
+use super::problems::Missing;
 use super::request::{
     After, CAUGHT_UP_TIMEOUT, IdempotencyKey, Json, NoQuery, Nothing, Params, answer,
     answer_written, id,
@@ -22,17 +24,35 @@ use crate::command::{Action, Answer, Refusal};
 use crate::event::{Event, EventKind, last_covered, unread};
 use crate::store::{RangeOptions, RunOptions, StoreError, Transaction};
 
-/// `PUT /v1/conversations/{c}/read`
+/// Mark as read
+///
+/// Waits up to two seconds until this region holds what the cursor covers, then marks what it
+/// holds. The cursor of the answer says what was marked.
+#[utoipa::path(
+    put,
+    path = "/v1/conversations/{conversation}/read",
+    operation_id = "markRead",
+    tag = "reading",
+    params(
+        InConversation,
+        IdempotencyKey,
+    ),
+    request_body = api::MarkRead,
+    responses(
+        (status = 200, description = "What was marked, and what is left", body = api::ReadMarked),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn mark_read(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<api::MarkRead>,
 ) -> Result<Response, Failure> {
     app.quotas.take(&caller)?;
-    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
     let cursor: Cursor = id("cursor", &body.cursor)?;
     let Some(marker) = cursor.shard(scope.shard).cloned() else {
         let message = "is not of this conversation; take it from one of its pages or events";
@@ -60,15 +80,29 @@ pub(super) async fn mark_read(
     Ok(answer_written(200, Some(&marked), &written))
 }
 
-/// `GET /v1/conversations/{c}/receipts`
+/// Who has read what
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation}/receipts",
+    operation_id = "listReceipts",
+    tag = "reading",
+    params(
+        InConversation,
+        After,
+    ),
+    responses(
+        (status = 200, description = "The read markers", body = api::Receipts),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn receipts(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
     _: After,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
 ) -> Result<Response, Failure> {
-    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
     let (caller, own) = (&caller, app.identity.origin);
     let read = |tx: Arc<Transaction>| async move {
         if let Err(refusal) = see(&tx, &scope, caller).await? {
@@ -104,16 +138,31 @@ pub(super) async fn receipts(
     Ok(answer(200, &receipts, Some(&cursor)))
 }
 
-/// `POST /v1/conversations/{c}/typing`
+/// I am typing
+///
+/// Never stored; it may be lost.
+#[utoipa::path(
+    post,
+    path = "/v1/conversations/{conversation}/typing",
+    operation_id = "sendTyping",
+    tag = "reading",
+    params(
+        InConversation,
+    ),
+    responses(
+        (status = 204, description = "Passed on to the streams of this region"),
+        (status = 404, response = Missing),
+    ),
+)]
 pub(super) async fn typing(
     State(app): State<Arc<App>>,
     caller: Caller,
     _: NoQuery,
-    Params(conversation): Params<String>,
+    Params(path): Params<InConversation>,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<axum::http::StatusCode, Failure> {
     app.quotas.take(&caller)?;
-    let scope = app.identity.scope(id("conversation", &conversation)?);
+    let scope = app.identity.scope(id("conversation", &path.conversation)?);
     let caller_ref = &caller;
     let read = |tx: Arc<Transaction>| async move { see(&tx, &scope, caller_ref).await };
     let visible = app.store.read(RunOptions::default(), read).await?;

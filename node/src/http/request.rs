@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use rand::Rng as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use whimbrel_client::api::{ProblemCode, header as names};
+use whimbrel_client::api::{ProblemCode, header as names, limits};
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::error::DecodeError;
 
@@ -27,7 +27,6 @@ const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a read waits for what it must include.
 pub(super) const CAUGHT_UP_TIMEOUT: Duration = Duration::from_secs(2);
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
 /// A JSON body. A missing one counts as `{}`.
 pub(super) struct Json<T>(pub T);
@@ -197,6 +196,14 @@ impl Query {
             Failure::malformed(name, message)
         })
     }
+
+    /// How many items a page may have.
+    pub(super) fn page_limit(&self) -> Result<usize, Failure> {
+        let bounds = (1, u64::from(limits::PAGE_ITEMS_MAX));
+        let limit = self.number("limit", bounds)?;
+        let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT.into());
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
 }
 
 /// Refuses every query parameter: for calls that take none.
@@ -222,12 +229,12 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
             return Ok(Self(format!("{random:032x}")));
         };
         let text = value.to_str().ok().filter(|text| {
-            (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len())
+            (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len())
                 && text.bytes().all(|b| (b' '..=b'~').contains(&b))
         });
         text.map(|text| Self(text.to_owned())).ok_or_else(|| {
-            let message =
-                format!("must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters");
+            let max = limits::IDEMPOTENCY_KEY_BYTES_MAX;
+            let message = format!("must be 1 to {max} printable ASCII characters");
             Failure::malformed("Idempotency-Key", message)
         })
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::Response;
-use whimbrel_client::api;
+use whimbrel_client::api::openapi::{self as form, Token, WaitMs};
+use whimbrel_client::api::{self, limits};
 use whimbrel_replication::cursor::Cursor;
 
 use super::auth::Caller;
 use super::limit::Connections;
+use super::problems::SlowDown;
 use super::request::{Query, answer, id};
 use super::{App, Failure};
 use crate::session::{Session, SessionEnd};
@@ -18,8 +20,6 @@ use whimbrel_client::api::ProblemCode;
 
 /// Events of one answer; the rest comes with the next.
 const EVENTS_MAX: usize = 500;
-/// Milliseconds that a poll may wait.
-const WAIT_MS_BOUNDS: (u64, u64) = (0, 30_000);
 
 impl From<SessionEnd> for Failure {
     fn from(end: SessionEnd) -> Self {
@@ -30,7 +30,29 @@ impl From<SessionEnd> for Failure {
     }
 }
 
-/// `GET /v1/sync?since=<token>&wait=<ms>`
+/// Events by long poll
+///
+/// Answers with the next events of all conversations of the user as soon as there are any.
+/// Without `since`: no events, and the token of now.
+#[utoipa::path(
+    get,
+    path = "/v1/sync",
+    operation_id = "sync",
+    tag = "events",
+    params(
+        ("since" = Option<Token>, Query, description = "`token` of an event or of an answer"),
+        ("wait" = Option<WaitMs>, Query, description = "How long to wait for an event"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "Events, and from where to go on",
+            body = api::Sync,
+            headers(("Whimbrel-Cursor" = form::Cursor, description = "Without `since`: the token")),
+        ),
+        (status = 429, response = SlowDown),
+    ),
+)]
 pub(super) async fn sync(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -38,7 +60,9 @@ pub(super) async fn sync(
 ) -> Result<Response, Failure> {
     let query = Query::read(&parts, &["since", "wait"])?;
     let since: Option<Cursor> = query.text("since").map(|t| id("since", t)).transpose()?;
-    let wait = query.number("wait", WAIT_MS_BOUNDS)?.unwrap_or(0);
+    let wait = query
+        .number("wait", (0, limits::SYNC_WAIT_MS_MAX))?
+        .unwrap_or(0);
     let Some(since) = since else {
         let token = app.tailers.held_all();
         let sync = api::Sync {

@@ -8,11 +8,14 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::request::Parts;
 use axum::response::Response;
+use utoipa::IntoParams;
 use whimbrel_client::api::CLOSE_SLOW_READER;
+use whimbrel_client::api::openapi::Token;
 use whimbrel_replication::cursor::Cursor;
 
 use super::auth::Caller;
 use super::limit::{Connection, Connections};
+use super::problems::SlowDown;
 use super::request::{Query, id};
 use super::{App, Failure};
 use crate::session::{Session, SessionEnd};
@@ -27,7 +30,52 @@ const INCOMING_BYTES_MAX: usize = 4096;
 const CLOSE_GOING_AWAY: u16 = 1001;
 const CLOSE_INTERNAL: u16 = 1011;
 
-/// `GET /v1/stream?since=<token>`
+/// The headers of a WebSocket handshake over HTTP/1.1.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "they are read by axum")]
+struct Handshake {
+    /// Asks for another protocol.
+    #[param(rename = "Connection", pattern = "^[Uu]pgrade$", example = "Upgrade")]
+    connection: String,
+    /// Which.
+    #[param(
+        rename = "Upgrade",
+        pattern = "^[Ww]eb[Ss]ocket$",
+        example = "websocket"
+    )]
+    upgrade: String,
+    /// Its version.
+    #[param(rename = "Sec-WebSocket-Version", pattern = "^13$", example = "13")]
+    version: String,
+    /// 16 random bytes in base64.
+    #[param(
+        rename = "Sec-WebSocket-Key",
+        pattern = "^[A-Za-z0-9+/]{21}[AQgw]==$",
+        example = "dGhlIHNhbXBsZSBub25jZQ=="
+    )]
+    key: String,
+}
+
+/// Events by WebSocket
+///
+/// Each text frame is one `Event` as JSON. Nothing is read from the client but answers to
+/// pings. Without `since` it starts now. The node closes with 4008 when the reader is too slow,
+/// with 1001 when it stops, with 1011 when it fails; the last token resumes, in any region.
+#[utoipa::path(
+    get,
+    path = "/v1/stream",
+    operation_id = "stream",
+    tag = "events",
+    params(
+        ("since" = Option<Token>, Query, description = "`token` of the last event that was seen"),
+        Handshake,
+    ),
+    responses(
+        (status = 101, description = "The connection speaks WebSocket from here on (RFC 6455)"),
+        (status = 429, response = SlowDown),
+    ),
+)]
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use whimbrel_client::api::limits;
 use whimbrel_node::config::{Config, ConfigError, Flags, LogFormat};
 use whimbrel_node::{ca, keys};
 use whimbrel_replication::id::RegionId;
@@ -81,8 +82,13 @@ fn a_good_file_holds_with_defaults() {
     assert_eq!(config.auth.keys, [dir.path().join("token.pub.pem")]);
     assert_eq!(config.clock.max_drift, Duration::from_millis(500));
     assert_eq!(config.shutdown.drain, Duration::from_secs(5));
-    assert_eq!(config.limits.text_bytes, 16 * 1024);
-    assert_eq!(config.limits.body_bytes, 64 * 1024);
+    // What clients and the OpenAPI document take for the default.
+    assert_eq!(config.limits.text_bytes, limits::TEXT_BYTES_MAX);
+    assert_eq!(config.limits.title_bytes, limits::TITLE_BYTES_MAX);
+    assert_eq!(config.limits.emoji_bytes, limits::EMOJI_BYTES_MAX);
+    assert_eq!(config.limits.members, limits::MEMBERS_MAX);
+    assert_eq!(config.limits.edits_per_message, limits::EDITS_MAX);
+    assert_eq!(config.limits.body_bytes, limits::BODY_BYTES_MAX);
     assert_eq!(config.limits.in_flight, 1024);
     assert_eq!(config.log.format, LogFormat::Human);
 }

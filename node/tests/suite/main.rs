@@ -8,6 +8,8 @@ mod batching;
 mod config;
 /// The program: clusters on one machine start, lose a region, go on and stop.
 mod dev;
+/// The OpenAPI document: it is whole, its examples hold, and the copy in `docs` is up to date.
+mod openapi;
 /// Token keys and certificates: round trips, permissions, nothing overwritten.
 mod pki;
 /// The store: one suite for all engines, and what only the embedded one has.
