@@ -29,6 +29,9 @@ mod outages;
 mod hostile_peers;
 mod input;
 
+// What outside clients are written against.
+mod openapi;
+
 // The programs as people use them.
 mod config;
 mod dev;
