@@ -6,8 +6,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::HeaderValue;
+use axum::http::header::SEC_WEBSOCKET_KEY;
 use axum::http::request::Parts;
 use axum::response::Response;
+use data_encoding::BASE64;
 use utoipa::IntoParams;
 use whimbrel_client::api::CLOSE_SLOW_READER;
 use whimbrel_client::api::openapi::Token;
@@ -88,6 +91,17 @@ pub(super) async fn stream(
         let message = format!("this path speaks WebSocket: {}", error.body_text());
         Failure::malformed("Upgrade", message)
     })?;
+    // Its form is left to us: axum only looks whether it is there.
+    let key = parts
+        .headers
+        .get(SEC_WEBSOCKET_KEY)
+        .map(HeaderValue::as_bytes);
+    if !key.is_some_and(|key| BASE64.decode(key).is_ok_and(|key| key.len() == 16)) {
+        return Err(Failure::malformed(
+            "Sec-WebSocket-Key",
+            "must be 16 bytes in base64",
+        ));
+    }
     let connection = Connections::open(&app, &caller)?;
     let upgrade = upgrade.max_message_size(INCOMING_BYTES_MAX);
     // Opened before the upgrade is answered: what is committed after the handshake is on the stream.
