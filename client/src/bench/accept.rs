@@ -6,8 +6,8 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::cast::Cast;
-use super::load::drive;
-use super::{Control, Cpu, Load, Percentiles, Target, TextsUsed};
+use super::load::{Tally, drive};
+use super::{Control, Cpu, Load, Percentiles, Region, Target, TextsUsed};
 use crate::Error;
 
 /// What [`accept`] measured.
@@ -52,29 +52,35 @@ pub struct Accepted {
 
 /// Posts into the first region of `target`.
 pub async fn accept(target: &Target, load: &Load, control: &Control) -> Result<Accepted, Error> {
-    load.check()?;
     let region = target.written()?;
+    load.check(region)?;
     control.stage("making users and conversations", None);
     let (users, conversations) = (load.users.get(), load.conversations.get());
     let cast = Rc::new(Cast::make(target, region, users, conversations).await?);
-    let tally = drive(target, region, &cast, load, control, |_, _| {}).await?;
-    Ok(Accepted {
-        run: cast.run.clone(),
-        region: region.name.clone(),
-        load: load.rate.map_or("closed", |_| "open"),
-        rate: load.rate.map(Into::into),
-        clients: load.clients.get(),
-        users,
-        conversations,
-        texts: TextsUsed::from(&load.texts),
-        seconds: (tally.seconds * 1000.0).round() / 1000.0,
-        sent: tally.sent,
-        accepted: tally.accepted,
-        messages_per_second: tally.per_second(),
-        latency: tally.latency(),
-        send_lag: load.rate.and_then(|_| tally.send_lag.percentiles()),
-        refused: tally.refused,
-        reasons: tally.reasons,
-        cpu: tally.cpu,
-    })
+    let tally = drive(target, region, &cast, load, control, |_, _| Ok(())).await?;
+    Ok(Accepted::new(&cast, region, load, tally))
+}
+
+impl Accepted {
+    pub(super) fn new(cast: &Cast, region: &Region, load: &Load, tally: Tally) -> Self {
+        Self {
+            run: cast.run.clone(),
+            region: region.name.clone(),
+            load: load.rate.map_or("closed", |_| "open"),
+            rate: load.rate.map(Into::into),
+            clients: load.clients.get(),
+            users: load.users.get(),
+            conversations: load.conversations.get(),
+            texts: TextsUsed::from(&load.texts),
+            seconds: (tally.seconds * 1000.0).round() / 1000.0,
+            sent: tally.sent,
+            accepted: tally.accepted,
+            messages_per_second: tally.per_second(),
+            latency: tally.latency.percentiles(),
+            send_lag: load.rate.and_then(|_| tally.send_lag.percentiles()),
+            refused: tally.refused,
+            reasons: tally.reasons,
+            cpu: tally.cpu,
+        }
+    }
 }

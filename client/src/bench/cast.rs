@@ -39,7 +39,7 @@ impl Cast {
         conversations: usize,
     ) -> Result<Self, Error> {
         let run = format!("{:016x}", rand::random::<u64>());
-        let name = |user: usize| format!("bench-{run}-{user}");
+        let name = |user| user_name(&run, user);
         let client = observer(target, region, &run)?;
         let ids: Vec<String> = stream::iter(0..conversations)
             .map(|conversation| {
@@ -59,8 +59,7 @@ impl Cast {
             .await?;
         let users = (0..users)
             .map(|user| {
-                let bearer = format!("Bearer {}", token(target, &name(user), None)?);
-                let bearer = HeaderValue::try_from(bearer).expect("tokens are plain ASCII");
+                let bearer = bearer(target, &name(user))?;
                 Ok(User { bearer })
             })
             .collect::<Result<_, Error>>()?;
@@ -71,6 +70,11 @@ impl Cast {
         })
     }
 
+    /// Of the user with this number.
+    pub(super) fn name(&self, user: usize) -> String {
+        user_name(&self.run, user)
+    }
+
     /// User and conversation of message number `n`: all users take turns, so that none comes near
     /// their quota before all do, and so do the conversations.
     pub(super) fn place(&self, n: u64) -> (usize, usize) {
@@ -78,9 +82,32 @@ impl Cast {
     }
 }
 
+fn user_name(run: &str, user: usize) -> String {
+    format!("bench-{run}-{user}")
+}
+
+fn observer_name(run: &str) -> String {
+    format!("bench-{run}")
+}
+
 /// The owner of all conversations of a run in a region: sees everything, has no quota.
 pub(super) fn observer(target: &Target, region: &Region, run: &str) -> Result<Client, Error> {
-    client(target, region, &format!("bench-{run}"), Some(SCOPE_SERVICE))
+    client(target, region, &observer_name(run), Some(SCOPE_SERVICE))
+}
+
+/// `Authorization` of the owner's requests.
+pub(super) fn observer_bearer(target: &Target, run: &str) -> Result<HeaderValue, Error> {
+    authorization(&token(target, &observer_name(run), Some(SCOPE_SERVICE))?)
+}
+
+/// `Authorization` of a user's requests.
+pub(super) fn bearer(target: &Target, user: &str) -> Result<HeaderValue, Error> {
+    authorization(&token(target, user, None)?)
+}
+
+fn authorization(token: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| Error::config("the token holds characters that no token has"))
 }
 
 /// A user in one region, whose calls are made once.

@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyper::{Method, Uri};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::cast::Cast;
 use super::latency::Latencies;
 use super::schedule::{Extent, Schedule, Turn, Turns};
 use super::texts::{Bodies, Texts};
-use super::usage::cpu_time;
+use super::usage::{Clocks, Cpu};
 use super::wire::{Line, Refusal, Reply, Server, with_key};
-use super::{Control, Percentiles, Region, Target};
+use super::{Control, Region, Target};
 use crate::Error;
 
 /// Members of one conversation: its creation, which names them all, must fit into a request.
@@ -45,7 +45,9 @@ pub struct Load {
 }
 
 impl Load {
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Whether it can be posted to a region at all.
+    pub(super) fn check(&self, region: &Region) -> Result<(), Error> {
+        Server::new(&region.url)?;
         let members = self.users.get().div_ceil(self.conversations.get());
         if members > MEMBERS_MAX {
             return Err(Error::config(format!(
@@ -89,24 +91,6 @@ impl From<&Texts> for TextsUsed {
     }
 }
 
-/// Processor time for each message, in microseconds of user and system time.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cpu {
-    /// Of this program.
-    pub client_cpu_us_per_message: Option<f64>,
-    /// Of the regions whose processes run on this machine.
-    pub regions: Vec<RegionCpu>,
-}
-
-/// Processor time of a region.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RegionCpu {
-    /// Its name.
-    pub region: String,
-    /// Of all its processes.
-    pub cpu_us_per_message: f64,
-}
-
 /// What became of the messages that counted.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -126,10 +110,6 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn latency(&self) -> Option<Percentiles> {
-        self.latency.percentiles()
-    }
-
     pub(super) fn per_second(&self) -> f64 {
         if self.seconds > 0.0 {
             (self.accepted as f64 / self.seconds * 10.0).round() / 10.0
@@ -158,21 +138,27 @@ struct Counting {
     ended: Option<Instant>,
 }
 
-/// Posts and counts. `answered` is told the turn, when it was sent, and the answer, of each message
-/// that was accepted.
+/// What an answer to a post is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Posted {
+    pub(super) id: String,
+    pub(super) position: String,
+}
+
+/// Posts and counts. `answered` is told of each message that was accepted; its error ends the run.
 pub(super) async fn drive(
     target: &Target,
     region: &Region,
     cast: &Rc<Cast>,
     load: &Load,
     control: &Control,
-    answered: impl Fn(&Turn, &Reply) + 'static,
+    answered: impl Fn(&Turn, &Reply) -> Result<(), Error> + 'static,
 ) -> Result<Tally, Error> {
     let server = Server::new(&region.url)?;
     let targets = cast
         .conversations
         .iter()
-        .map(|id| server.target(&["conversations", id, "messages"]))
+        .map(|id| server.target(&["v1", "conversations", id, "messages"]))
         .collect::<Result<_, Error>>()?;
     let mut lines = Vec::with_capacity(load.clients.get());
     for _ in 0..load.clients.get() {
@@ -207,7 +193,7 @@ pub(super) async fn drive(
         clients.spawn_local(client);
     }
     while let Some(joined) = clients.join_next().await {
-        joined.map_err(|panic| Error::config(format!("a client broke off: {panic}")))?;
+        joined.map_err(|panic| Error::config(format!("a client broke off: {panic}")))??;
     }
     let now = Clocks::read(&pids);
     let mut counting = shared.counting.replace(Counting::new());
@@ -223,14 +209,14 @@ async fn post_in_turn(
     shared: Rc<Shared>,
     mut line: Line,
     pids: Rc<[Vec<u32>]>,
-    answered: Rc<impl Fn(&Turn, &Reply)>,
-) {
+    answered: Rc<impl Fn(&Turn, &Reply) -> Result<(), Error>>,
+) -> Result<(), Error> {
     while let Some(turn) = shared.turns.next().await {
         let (user, conversation) = shared.cast.place(turn.n);
         let request = line.request(
             Method::POST,
             shared.targets[conversation].clone(),
-            shared.cast.users[user].bearer.clone(),
+            Some(shared.cast.users[user].bearer.clone()),
             shared.bodies.nth(turn.n),
         );
         let request = with_key(request, format!("{}-{}", shared.cast.run, turn.n));
@@ -248,7 +234,7 @@ async fn post_in_turn(
                     shared.counting.borrow_mut().accepted(latency);
                     shared.control.step();
                 }
-                answered(&turn, &reply);
+                answered(&turn, &reply)?;
                 continue;
             }
             Ok(reply) => reply.refusal(),
@@ -267,6 +253,7 @@ async fn post_in_turn(
             tokio::time::sleep(pause.min(PAUSE_MAX)).await;
         }
     }
+    Ok(())
 }
 
 impl Counting {
@@ -308,44 +295,5 @@ impl Counting {
         self.tally.reasons.entry(code.clone()).or_insert(reason);
         *self.tally.refused.entry(code).or_default() += 1;
         self.ended = Some(Instant::now());
-    }
-}
-
-/// Processor time of this process and of each region, up to a moment.
-struct Clocks {
-    own: Option<Duration>,
-    regions: Vec<Option<Duration>>,
-}
-
-impl Clocks {
-    fn read(pids: &[Vec<u32>]) -> Self {
-        let region = |pids: &Vec<u32>| match pids.is_empty() {
-            true => None,
-            false => pids.iter().map(|&pid| cpu_time(pid)).sum(),
-        };
-        Self {
-            own: cpu_time(std::process::id()),
-            regions: pids.iter().map(region).collect(),
-        }
-    }
-
-    fn since(&self, earlier: &Self, regions: &[Region], messages: u64) -> Cpu {
-        let each = |now: Option<Duration>, before: Option<Duration>| {
-            let used = now?.checked_sub(before?)?;
-            let us = used.as_secs_f64() * 1e6 / messages as f64;
-            (messages > 0).then_some((us * 10.0).round() / 10.0)
-        };
-        let clocks = self.regions.iter().zip(&earlier.regions).zip(regions);
-        Cpu {
-            client_cpu_us_per_message: each(self.own, earlier.own),
-            regions: clocks
-                .filter_map(|((&now, &before), region)| {
-                    Some(RegionCpu {
-                        region: region.name.clone(),
-                        cpu_us_per_message: each(now, before)?,
-                    })
-                })
-                .collect(),
-        }
     }
 }

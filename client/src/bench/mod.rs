@@ -9,11 +9,16 @@
 
 mod accept;
 mod cast;
+mod catch_up;
+mod edits;
+mod history;
 mod latency;
 mod load;
 mod schedule;
+mod streams;
 mod texts;
 mod usage;
+mod visibility;
 mod wire;
 
 use std::fmt;
@@ -22,10 +27,16 @@ use std::rc::Rc;
 use tokio::sync::watch;
 
 pub use accept::{Accepted, accept};
+pub use catch_up::{CaughtUp, Outage, catch_up};
+pub use edits::{Edited, EditedAfter, Editing, edits};
+pub use history::{Paged, Pages, Paging, history};
 pub use latency::Percentiles;
-pub use load::{Cpu, Load, RegionCpu, TextsUsed};
+pub use load::{Load, TextsUsed};
 pub use schedule::Extent;
+pub use streams::{Idled, Idling, streams};
 pub use texts::Texts;
+pub use usage::{Cpu, RegionCpu};
+pub use visibility::{RegionVisibility, Visibility, visibility};
 
 use crate::Error;
 use crate::token::SigningKey;

@@ -69,6 +69,11 @@ impl Texts {
         self.all.iter().map(String::len).sum::<usize>() as f64 / self.all.len() as f64
     }
 
+    /// The text of message number `n`.
+    pub(super) fn nth(&self, n: u64) -> &str {
+        &self.all[index(n, self.all.len())]
+    }
+
     /// A request body for each text, made once.
     pub(super) fn bodies(&self) -> Bodies {
         let body = |text: &String| {
@@ -160,7 +165,7 @@ mod tests {
         let bodies = texts.bodies();
         for n in [0, 1, 4095, 4096, u64::MAX] {
             let body: PostMessage = serde_json::from_slice(&bodies.nth(n)).unwrap();
-            assert_eq!(body.text, texts.all[index(n, texts.count())]);
+            assert_eq!(body.text, texts.nth(n));
         }
         assert_eq!(bodies.nth(4096), bodies.nth(0));
     }

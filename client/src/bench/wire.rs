@@ -55,17 +55,29 @@ impl Server {
         })
     }
 
-    /// The request target of a path below `/v1`.
+    /// The request target of a path.
     pub(super) fn target(&self, path: &[&str]) -> Result<Uri, Error> {
+        self.target_with(path, &[])
+    }
+
+    /// The request target of a path and a query.
+    pub(super) fn target_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Uri, Error> {
         let mut url = self.url.clone();
         url.path_segments_mut()
             .map_err(|()| Error::config("the URL of the region cannot have a path"))?
             .pop_if_empty()
-            .push("v1")
             .extend(path);
-        url.path()
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut target = url.path().to_owned();
+        if let Some(query) = url.query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
             .parse()
-            .map_err(|_| Error::config(format!("`{}` is no path", url.path())))
+            .map_err(|_| Error::config(format!("`{target}` cannot be asked for")))
     }
 
     fn lost(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -117,12 +129,12 @@ impl Line {
         Ok(reply)
     }
 
-    /// A request with what all have.
+    /// A request with what all have, on behalf of whoever bears a token.
     pub(super) fn request(
         &self,
         method: Method,
         target: Uri,
-        bearer: HeaderValue,
+        bearer: Option<HeaderValue>,
         body: Bytes,
     ) -> Request<Full<Bytes>> {
         let has_body = !body.is_empty();
@@ -132,7 +144,9 @@ impl Line {
         let headers = request.headers_mut();
         headers.reserve(4);
         headers.insert(HOST, self.server.host.clone());
-        headers.insert(AUTHORIZATION, bearer);
+        if let Some(bearer) = bearer {
+            headers.insert(AUTHORIZATION, bearer);
+        }
         if has_body {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -202,6 +216,21 @@ impl Reply {
             },
         }
     }
+
+    /// The body, of a success.
+    pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        if !self.status.is_success() {
+            let Refusal { code, detail, .. } = self.refusal();
+            return Err(Error::config(format!(
+                "a call was refused: {detail} ({code})"
+            )));
+        }
+        serde_json::from_slice(&self.body).map_err(|source| Error::Decode {
+            url: "the region".to_owned(),
+            status: self.status.as_u16(),
+            source: source.into(),
+        })
+    }
 }
 
 /// Why a region did not do what was asked.
@@ -224,5 +253,41 @@ impl Refusal {
             detail: format!("{error}{source}"),
             retry_after: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_escaped() {
+        let server = Server::new("http://127.0.0.1:7001/base/").unwrap();
+        let target = server
+            .target_with(&["v1", "a/b"], &[("before", "p q")])
+            .unwrap();
+        assert_eq!(target.to_string(), "/base/v1/a%2Fb?before=p+q");
+        let plain = Server::new("http://[::1]:1").unwrap().target(&["healthz"]);
+        assert_eq!(plain.unwrap().to_string(), "/healthz");
+        for bad in ["https://a", "127.0.0.1:7001", "http://"] {
+            assert!(Server::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn refusals_have_a_code() {
+        let check = |status, body: &'static str, code: &str, wait| {
+            let reply = Reply {
+                status: StatusCode::from_u16(status).unwrap(),
+                body: Bytes::from_static(body.as_bytes()),
+            };
+            let refusal = reply.refusal();
+            assert_eq!(refusal.code, code);
+            assert_eq!(refusal.retry_after, wait);
+        };
+        let limited = r#"{"code":"rate_limited","detail":"slow down","retry_after_ms":7}"#;
+        let wait = Some(Duration::from_millis(7));
+        check(429, limited, "429 rate_limited", wait);
+        check(502, "<html>", "502", None);
     }
 }

@@ -5,6 +5,8 @@
 // A region that answers what a test tells it to.
 mod stub;
 
+// The load generator.
+mod bench;
 // The program: help, usage, tokens, output, import.
 mod program;
 // The SDK: retries and the stream of events.

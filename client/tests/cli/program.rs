@@ -10,7 +10,7 @@ use whimbrel_client::token::{public_keys, verify};
 use crate::stub::{self, Reply, Stub, conversation, message, problem};
 
 // RFC 8410, section 10.
-const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+pub(crate) const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
 -----END PRIVATE KEY-----
 ";
@@ -20,7 +20,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 ";
 
 /// A folder of this test alone.
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&path).unwrap();
     path
@@ -37,12 +37,12 @@ fn whimbrel(args: &[&str]) -> Command {
     command
 }
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     whimbrel(args).output().unwrap()
 }
 
 /// Beside the stub, which must go on answering.
-async fn run_at(stub: &Stub, args: &[&str]) -> Output {
+pub(crate) async fn run_at(stub: &Stub, args: &[&str]) -> Output {
     let mut command = whimbrel(args);
     command
         .env("WHIMBREL_URLS", &stub.url)
@@ -52,11 +52,11 @@ async fn run_at(stub: &Stub, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn stdout(output: &Output) -> &str {
+pub(crate) fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-fn stderr(output: &Output) -> &str {
+pub(crate) fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 

@@ -18,7 +18,10 @@ use crate::wait::{ensure, until, within};
 const STOP_SECONDS: u64 = 8;
 
 /// Starts a program whose lines are read while it runs.
-fn spawn(name: &str, args: &[&str]) -> (Child, Lines<BufReader<impl AsyncRead + use<>>>) {
+pub(crate) fn spawn(
+    name: &str,
+    args: &[&str],
+) -> (Child, Lines<BufReader<impl AsyncRead + use<>>>) {
     let mut command = Command::from({
         let mut command = command(name);
         command.args(args);
@@ -48,7 +51,7 @@ async fn line_with(lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>, words: 
 }
 
 /// Runs `whimbrel` with this folder's cluster; what it prints, without the end of the line.
-async fn whimbrel(folder: &str, args: &[&str]) -> String {
+pub(crate) async fn whimbrel(folder: &str, args: &[&str]) -> String {
     let printed = try_whimbrel(folder, args).await;
     printed.unwrap_or_else(|error| panic!("whimbrel {args:?}: {error}"))
 }
@@ -70,7 +73,7 @@ async fn try_whimbrel(folder: &str, args: &[&str]) -> Result<String, String> {
         .to_owned())
 }
 
-fn described(folder: &Path) -> Result<DevCluster, String> {
+pub(crate) fn described(folder: &Path) -> Result<DevCluster, String> {
     let bytes = std::fs::read(folder.join("dev.json")).map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
@@ -84,7 +87,7 @@ async fn ready(region: &DevRegion) -> bool {
 }
 
 /// Interrupts a program, as Ctrl-C does, and waits for its end.
-async fn interrupt(mut child: Child) {
+pub(crate) async fn interrupt(mut child: Child) {
     let started = Instant::now();
     signal(child.id().expect("it runs"), "INT");
     let status = within("the end", child.wait()).await.unwrap();

@@ -33,6 +33,7 @@ mod input;
 mod openapi;
 
 // The programs as people use them.
+mod bench;
 mod config;
 mod dev;
 mod import;

@@ -2,20 +2,26 @@
 
 mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use whimbrel_client::bench::{self, Control, Extent, Load, Notice, Region, Target, Texts};
+use whimbrel_client::bench::{
+    self, Accepted, Control, Editing, Extent, Idling, Load, Notice, Outage, Paging, Region, Target,
+    Texts,
+};
 use whimbrel_client::import::gitter::Records;
 use whimbrel_client::token::SigningKey;
 
 use crate::args::Global;
-use crate::args::bench::{Accept, Bench, BenchWhat, Common, Length};
+use crate::args::bench::{
+    Accept, Bench, BenchWhat, CatchUp, Common, Edits, History, Length, Streams, Visibility,
+};
 use crate::connect::{dev_dir, endpoints, read_dev};
 use crate::output::Out;
 use crate::usage;
@@ -34,6 +40,11 @@ pub(crate) async fn run(global: &Global, args: Bench, out: &mut Out) -> anyhow::
     }
     match args.what {
         BenchWhat::Accept(args) => accept(global, &args, out).await,
+        BenchWhat::Visibility(args) => visibility(global, &args, out).await,
+        BenchWhat::CatchUp(args) => catch_up(global, &args, out).await,
+        BenchWhat::History(args) => history(global, &args, out).await,
+        BenchWhat::Edits(args) => edits(global, &args, out).await,
+        BenchWhat::Streams(args) => streams(global, &args, out).await,
     }
 }
 
@@ -49,14 +60,146 @@ async fn accept(global: &Global, args: &Accept, out: &mut Out) -> anyhow::Result
         texts: texts(&args.common)?,
     };
     let measured =
-        measure(move |control| async move { bench::accept(&target, &load, &control).await });
-    let measured = measured.await?;
-    print(out, "accept", args.common.seed, &measured, report::accept)
+        measure(async move |control| bench::accept(&target, &load, &control).await).await?;
+    print(out, "accept", args.common.seed, &measured, report::accept)?;
+    ensure_accepted(&measured)
+}
+
+async fn visibility(global: &Global, args: &Visibility, out: &mut Out) -> anyhow::Result<()> {
+    let target = target(global, &args.common)?;
+    let load = Load {
+        clients: args.clients,
+        rate: Some(args.rate),
+        users: args.posting.users,
+        conversations: args.posting.conversations,
+        warmup: args.length.warmup,
+        extent: extent(&args.length),
+        texts: texts(&args.common)?,
+    };
+    let measured =
+        measure(async move |control| bench::visibility(&target, &load, &control).await).await?;
+    let seed = args.common.seed;
+    print(out, "visibility", seed, &measured, report::visibility)?;
+    ensure_accepted(&measured.accepted)?;
+    anyhow::ensure!(
+        measured.is_exact(),
+        "not every accepted message was seen exactly once in every region"
+    );
+    Ok(())
+}
+
+async fn catch_up(global: &Global, args: &CatchUp, out: &mut Out) -> anyhow::Result<()> {
+    let dev = dev_dir(global).filter(|_| args.common.key.is_none());
+    let Some(dev) = dev else {
+        return Err(usage(
+            "catch-up kills a region and starts it again: give `--dev DIR` of a dev cluster",
+        ));
+    };
+    let target = target(global, &args.common)?;
+    let last = || target.regions.last().map(|region| region.name.clone());
+    let outage = Outage {
+        region: args.down.clone().or_else(last).unwrap_or_default(),
+        dev: std::path::absolute(&dev).with_context(|| format!("no folder {}", dev.display()))?,
+        node: match &args.node {
+            Some(node) => node.clone(),
+            None => beside("whimbrel-node")?,
+        },
+    };
+    let load = Load {
+        clients: args.clients,
+        rate: None,
+        users: args.posting.users,
+        conversations: args.posting.conversations,
+        warmup: Duration::ZERO,
+        extent: Extent::Messages(args.messages.get()),
+        texts: texts(&args.common)?,
+    };
+    let measured =
+        measure(async move |control| bench::catch_up(&target, &load, &outage, &control).await)
+            .await?;
+    print(
+        out,
+        "catch-up",
+        args.common.seed,
+        &measured,
+        report::catch_up,
+    )?;
+    ensure_accepted(&measured.accepted)?;
+    anyhow::ensure!(
+        measured.digests_equal,
+        "{} says that it holds everything, and its digests differ",
+        measured.away
+    );
+    Ok(())
+}
+
+async fn history(global: &Global, args: &History, out: &mut Out) -> anyhow::Result<()> {
+    let target = target(global, &args.common)?;
+    let paging = Paging {
+        conversation: args.conversation.clone(),
+        messages: args.messages.get(),
+        clients: args.clients,
+        warmup: args.warmup,
+        duration: args.duration,
+        seed: args.common.seed,
+        texts: texts(&args.common)?,
+    };
+    let measured =
+        measure(async move |control| bench::history(&target, &paging, &control).await).await?;
+    print(out, "history", args.common.seed, &measured, report::history)
+}
+
+async fn edits(global: &Global, args: &Edits, out: &mut Out) -> anyhow::Result<()> {
+    let target = target(global, &args.common)?;
+    let editing = Editing {
+        earlier: args.earlier.clone(),
+        messages: args.messages,
+        texts: texts(&args.common)?,
+    };
+    let measured =
+        measure(async move |control| bench::edits(&target, &editing, &control).await).await?;
+    print(out, "edits", args.common.seed, &measured, report::edits)
+}
+
+async fn streams(global: &Global, args: &Streams, out: &mut Out) -> anyhow::Result<()> {
+    let target = target(global, &args.common)?;
+    let idling = Idling {
+        streams: args.streams,
+        users: args.posting.users,
+        conversations: args.posting.conversations,
+        hold: args.hold,
+    };
+    let measured =
+        measure(async move |control| bench::streams(&target, &idling, &control).await).await?;
+    print(out, "streams", args.common.seed, &measured, report::streams)?;
+    let lost = measured.streams - measured.held;
+    anyhow::ensure!(lost == 0, "{lost} streams were lost while nothing happened");
+    Ok(())
+}
+
+/// Figures of nothing are no figures.
+fn ensure_accepted(measured: &Accepted) -> anyhow::Result<()> {
+    let refused = measured.refused.keys().next();
+    let why = refused.map_or("it ended too soon", String::as_str);
+    anyhow::ensure!(measured.accepted > 0, "no message was accepted: {why}");
+    Ok(())
+}
+
+/// A program that stands beside this one.
+fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let path = own.with_file_name(name);
+    if !path.exists() {
+        return Err(usage(format!(
+            "there is no {name} beside this program: give `--node PROGRAM`"
+        )));
+    }
+    Ok(path)
 }
 
 fn extent(length: &Length) -> Extent {
     match length.messages {
-        Some(messages) => Extent::Messages(messages),
+        Some(messages) => Extent::Messages(messages.get()),
         None => Extent::Duration(length.duration),
     }
 }
@@ -95,11 +238,9 @@ fn print<T: Serialize>(
 
 /// Runs `what` on one thread, away from the runtime of this program: no work is handed between
 /// threads then, which costs more than the work. Ctrl-C ends it with what was measured until then.
-async fn measure<T, F>(what: impl FnOnce(Control) -> F + Send + 'static) -> anyhow::Result<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, whimbrel_client::Error>>,
-{
+async fn measure<T: Send + 'static>(
+    what: impl AsyncFnOnce(Control) -> Result<T, whimbrel_client::Error> + Send + 'static,
+) -> anyhow::Result<T> {
     let (stop, stopped) = watch::channel(false);
     let measuring = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
