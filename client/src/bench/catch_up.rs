@@ -171,12 +171,21 @@ async fn kill(region: &Region, dev: &Path) -> Result<(), Error> {
 
 /// Whether a process is the node whose config stands in `folder`.
 fn serves(pid: u32, folder: &Path) -> bool {
-    let Ok(arguments) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
+    const CONFIG: &str = "config.toml";
+    let (Ok(arguments), Ok(config)) = (
+        std::fs::read(format!("/proc/{pid}/cmdline")),
+        folder.join(CONFIG).canonicalize(),
+    ) else {
         return false;
     };
-    let config = folder.join("config.toml");
-    let mut arguments = arguments.split(|&byte| byte == 0);
-    arguments.any(|argument| argument == config.as_os_str().as_encoded_bytes())
+    let names_it = |argument: &[u8]| {
+        // The folder may be named in several ways.
+        let path = std::str::from_utf8(argument).map(Path::new);
+        path.is_ok_and(|path| {
+            path.ends_with(CONFIG) && path.canonicalize().is_ok_and(|p| p == config)
+        })
+    };
+    arguments.split(|&byte| byte == 0).any(names_it)
 }
 
 /// Starts the region again, to run on after us.
@@ -248,5 +257,39 @@ impl Admin {
         let target = self.server.target(&["admin", "v1", what])?;
         let request = line.request(Method::GET, target, None, Default::default());
         line.call(request).await?.json()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number in an old description may be that of any process now.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_the_node_of_this_folder_is_killed() {
+        let top = std::env::temp_dir().join(format!("whimbrel-bench-{}", std::process::id()));
+        let [eu, us] = ["eu", "us"].map(|name| top.join(name));
+        for folder in [&eu, &us] {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("config.toml"), "").unwrap();
+        }
+        let mut command = Command::new("tail");
+        let mut node = command
+            .arg("-f")
+            .arg(eu.join("config.toml"))
+            .spawn()
+            .unwrap();
+        assert!(serves(node.id(), &eu));
+        assert!(
+            serves(node.id(), &us.join("..").join("eu")),
+            "the same by another name"
+        );
+        assert!(!serves(node.id(), &us));
+        assert!(!serves(std::process::id(), &eu));
+        node.kill().unwrap();
+        node.wait().unwrap();
+        assert!(!serves(node.id(), &eu));
+        std::fs::remove_dir_all(top).unwrap();
     }
 }

@@ -1,12 +1,12 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::program::{PRIVATE, folder, run, run_at, stderr, stdout};
+use crate::program::{PRIVATE, folder, run, run_at, stderr, stdout, whimbrel};
 use crate::stub::{self, Reply, Request, Stub, conversation, message};
 
 fn key() -> PathBuf {
@@ -225,6 +225,47 @@ async fn what_is_seen_twice_fails_the_run() {
         (&json!("us"), &json!(6), &json!(0))
     );
     assert!(us["seen_twice"].as_u64().unwrap() >= 6, "{us}");
+}
+
+#[tokio::test]
+async fn ctrl_c_tells_what_was_measured() {
+    let stub = stub::start(|request| match request.path.as_str() {
+        "/v1/conversations" => Reply::Json(201, conversation("c")),
+        _ => Reply::Json(201, message("m", "text")),
+    })
+    .await;
+    let key = key();
+    for rate in [&[][..], &["--rate", "200"]] {
+        let mut command = whimbrel(&["bench", "accept", "--json", "--duration", "1h"]);
+        command
+            .args(["--warmup", "0s", "--key", key.to_str().unwrap()])
+            .args(rate)
+            .env("WHIMBREL_URLS", &stub.url)
+            .stdout(Stdio::piped());
+        let asked = Arc::clone(&stub.asked);
+        let output = tokio::task::spawn_blocking(move || {
+            let child = command.spawn().unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let enough = asked.lock().unwrap().len() + 100;
+            while asked.lock().unwrap().len() < enough {
+                assert!(Instant::now() < deadline, "it posts");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let pid = child.id().to_string();
+            let interrupt = Command::new("kill").args(["-INT", &pid]).status();
+            assert!(interrupt.unwrap().success());
+            child.wait_with_output().unwrap()
+        })
+        .await
+        .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{rate:?}");
+        let told: Value = serde_json::from_str(stdout(&output)).unwrap();
+        assert!(told["accepted"].as_u64().unwrap() > 50, "{told}");
+        assert_eq!(
+            told["accepted"], told["sent"],
+            "what was under way is answered"
+        );
+    }
 }
 
 #[tokio::test]

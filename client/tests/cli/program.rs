@@ -26,7 +26,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     path
 }
 
-fn whimbrel(args: &[&str]) -> Command {
+pub(crate) fn whimbrel(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_whimbrel"));
     command
         .args(args)

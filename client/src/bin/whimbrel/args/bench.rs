@@ -157,7 +157,7 @@ pub(crate) struct Edits {
           value_parser = clap::value_parser!(u32).range(1..=EARLIER_EDITS_MAX))]
     pub(crate) earlier: Vec<u32>,
     /// Messages for each of them
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "20")]
     pub(crate) messages: NonZeroU32,
 }
 
