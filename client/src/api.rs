@@ -28,10 +28,12 @@ pub mod header {
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
     /// Out, `true`: the call had been done before, nothing was written now.
     pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
-    /// In: a cursor that the answer must include.
+    /// In: cursors, comma-separated, that the answer must include.
     pub const AFTER: &str = "whimbrel-after";
     /// Out: a cursor that covers what the answer shows or wrote.
     pub const CURSOR: &str = "whimbrel-cursor";
+    /// Out, where [`AFTER`] came in: one cursor that covers [`CURSOR`] and all that came in.
+    pub const JOINED: &str = "whimbrel-joined";
     /// Out: the region that answered.
     pub const REGION: &str = "whimbrel-region";
     /// In: the user for whom the bearer of a `service` token acts.
@@ -58,6 +60,10 @@ pub mod limits {
     pub const USER_BYTES_MAX: usize = 128;
     /// Idempotency key, in bytes of printable ASCII.
     pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+    /// One cursor or token, in bytes.
+    pub const CURSOR_BYTES_MAX: usize = 8 * 1024;
+    /// All cursors of a request together, in bytes of `Whimbrel-After`: any two fit.
+    pub const AFTER_BYTES_MAX: usize = 2 * CURSOR_BYTES_MAX + 1;
     /// Members of a conversation.
     pub const MEMBERS_MAX: usize = 10_000;
     /// Edits of one message.

@@ -148,13 +148,18 @@ pub(super) async fn around(
     let started = Instant::now();
     // Long polls and streams are bounded per user instead: they wait, they don't work.
     let waits = matches!(route.as_str(), "/v1/sync" | "/v1/stream");
+    // Whether it can be read is said by the calls that wait for it.
+    let after = After::read(request.headers()).ok().flatten();
     let mut response = if waits {
         guarded(request, next).await
     } else {
         match request::buffer(request, app.limits.body_bytes).await {
             Ok(request) => {
-                if request.method() == Method::GET && app.auth.caller(request.headers()).is_ok() {
-                    After::wait(&app, request.headers()).await;
+                if let Some(cursor) = &after
+                    && request.method() == Method::GET
+                    && app.auth.caller(request.headers()).is_ok()
+                {
+                    After::wait(&app, cursor).await;
                 }
                 in_turn(&app, request, next).await
             }
@@ -163,6 +168,11 @@ pub(super) async fn around(
     };
     if let Ok(region) = HeaderValue::from_str(&app.identity.own_name()) {
         response.headers_mut().insert(names::REGION, region);
+    }
+    if let Some(given) = after
+        && response.status().is_success()
+    {
+        After::put_joined(given, response.headers_mut());
     }
     if response.status() == 429 {
         let headers = response.headers_mut();

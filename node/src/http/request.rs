@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use whimbrel_client::api::{ProblemCode, header as names, limits};
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::error::DecodeError;
+use whimbrel_replication::limits::CURSOR_TEXT_BYTES_MAX;
 
 use super::{App, Failure};
 use crate::batcher::Written;
@@ -27,6 +28,9 @@ const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a read waits for what it must include.
 pub(super) const CAUGHT_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// All cursors of a request together.
+const AFTER_BYTES_MAX: usize = limits::AFTER_BYTES_MAX;
+const _: () = assert!(limits::CURSOR_BYTES_MAX == CURSOR_TEXT_BYTES_MAX);
 
 /// A JSON body. A missing one counts as `{}`.
 pub(super) struct Json<T>(pub T);
@@ -247,11 +251,9 @@ impl FromRequestParts<Arc<App>> for After {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        let Some(value) = parts.headers.get(names::AFTER) else {
+        let Some(cursor) = Self::read(&parts.headers)? else {
             return Ok(Self);
         };
-        let text = value.to_str().unwrap_or_default();
-        let cursor: Cursor = id("Whimbrel-After", text)?;
         // It was waited for before the request took its place.
         let waited = app.tailers.wait_for(&cursor, Duration::ZERO).await;
         waited
@@ -261,19 +263,50 @@ impl FromRequestParts<Arc<App>> for After {
 }
 
 impl After {
-    /// Waits for what the header names, if this region can ever hold it.
-    pub(super) async fn wait(app: &App, headers: &HeaderMap) {
-        let text = headers
-            .get(names::AFTER)
-            .and_then(|value| value.to_str().ok());
-        let Some(Ok(cursor)) = text.map(str::parse::<Cursor>) else {
-            return;
-        };
+    /// What the header names: the join of its cursors, which are comma-separated.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Option<Cursor>, Failure> {
+        const NAME: &str = "Whimbrel-After";
+        let mut given: Option<Cursor> = None;
+        let mut bytes = 0;
+        for line in headers.get_all(names::AFTER) {
+            let line = line.to_str().unwrap_or_default();
+            bytes += line.len();
+            if bytes > AFTER_BYTES_MAX {
+                let message =
+                    format!("has more than {AFTER_BYTES_MAX} bytes, the limit; name fewer cursors");
+                return Err(Failure::malformed(NAME, message));
+            }
+            for text in line.split(',') {
+                let cursor = id(NAME, text.trim())?;
+                given.get_or_insert_default().join(&cursor);
+            }
+        }
+        Ok(given)
+    }
+
+    /// Waits for what was named, if this region can ever hold it.
+    pub(super) async fn wait(app: &App, cursor: &Cursor) {
         let is_known = |region| app.identity.regions.contains_key(&region);
         let origins = cursor.iter().flat_map(|(_, part)| part.iter());
         if origins.map(|(origin, _)| origin.region).all(is_known) {
             // Whether it came is asked again when the request is read.
-            let _ = app.tailers.wait_for(&cursor, CAUGHT_UP_TIMEOUT).await;
+            let _ = app.tailers.wait_for(cursor, CAUGHT_UP_TIMEOUT).await;
+        }
+    }
+
+    /// Names what was given and what the answer covers in one cursor: so a client that carries
+    /// several need not carry them for ever.
+    pub(super) fn put_joined(mut given: Cursor, headers: &mut HeaderMap) {
+        let shown = headers.get(names::CURSOR).and_then(|v| v.to_str().ok());
+        if let Some(shown) = shown.and_then(|text| text.parse().ok()) {
+            given.join(&shown);
+        }
+        let joined = given.to_string();
+        // One that we would not take back is of no use.
+        if joined.len() <= CURSOR_TEXT_BYTES_MAX
+            && let Ok(value) = HeaderValue::from_str(&joined)
+        {
+            headers.insert(names::JOINED, value);
         }
     }
 }
