@@ -1,8 +1,8 @@
 //! The client: how it is set up, and one function per call of the API.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::HeaderValue;
@@ -13,25 +13,86 @@ use crate::api::{
     MarkRead, Member, Members, Message, MessagePage, PostMessage, PostedMessage, ReadMarked,
     Receipts, Role, SetMember, Sync, limits,
 };
-use crate::regions::{Endpoint, Regions};
+use crate::probe::{ANSWER_MAX, Scout};
+use crate::regions::{Endpoint, Regions, Wish};
 use crate::request::Call;
+use crate::retry::Budget;
+use crate::session::Session;
 use crate::{Error, EventStream, RetryPolicy, api};
 
-/// Talks to a cluster. Cheap to clone; clones share connections.
+/// Talks to a cluster. Cheap to clone; clones share connections, what is known of regions, the
+/// budget of retries, and the session.
+///
+/// # Regions
+///
+/// A client asks the region that it prefers ([`ClientBuilder::prefer`]) or else the nearest, and
+/// another one where that fails: at once on lost connections and 5xx, never on 4xx, and within five
+/// seconds where a region falls silent. While a slow call waits, its region is asked whether it is
+/// still there; as long as it answers, the call may take its time. All tries share one idempotency
+/// key, so nothing is done twice. A region that fails is left alone for a while that grows.
+///
+/// Further regions are found by asking one (`GET /v1/regions`), after the first call and once in a
+/// while; their latency is measured by the same. No call waits for that.
+///
+/// # Sessions
+///
+/// A client remembers what its answers showed and wrote, and each call carries that: so a read
+/// shows at least what was written and seen before, in any region. What no region has that can be
+/// reached is reported ([`Answer::stale`](crate::Answer::stale)), and the client goes on without it.
+/// One session is one user's: [`Client::acting_as`] starts a new one.
+///
+/// ```
+/// # mod stub { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/doc_stub.rs")); }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let (eu, us) = (stub::dead(), stub::start().await);
+/// use whimbrel_client::Client;
+/// use whimbrel_client::api::PostMessage;
+///
+/// let client = Client::builder()
+///     .region("eu", eu)
+///     .region("us", us)
+///     .prefer("eu")
+///     .token("eyJ...")
+///     .build()?;
+///
+/// // eu is down.
+/// let message = PostMessage { text: "hello".to_owned(), ..PostMessage::default() };
+/// let posted = client.post("conversation", &message).await?;
+/// assert_eq!(posted.region.as_deref(), Some("us"));
+/// assert_eq!(posted.tried[0].name(), "eu");
+///
+/// // The read includes the post, whichever region answers.
+/// let page = client.messages("conversation").await?;
+/// assert!(page.stale.is_empty());
+/// # Ok::<(), whimbrel_client::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) act_as: Option<HeaderValue>,
+    /// What was seen and written; `None` where the app looks after that itself.
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 pub(crate) struct Shared {
     pub(crate) http: reqwest::Client,
-    /// WebSockets begin as HTTP/1.1.
+    /// Each time a new connection, which begins as HTTP/1.1: for WebSockets, and for questions
+    /// whether a region is there.
     pub(crate) http1: reqwest::Client,
-    pub(crate) regions: Regions,
+    pub(crate) regions: Arc<Regions>,
+    pub(crate) scout: Scout,
     pub(crate) token: Option<HeaderValue>,
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
+    budget: Mutex<Budget>,
+}
+
+impl Shared {
+    /// Further tries that may be made.
+    pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Client {
@@ -44,14 +105,31 @@ impl fmt::Debug for Client {
 }
 
 /// Sets up a [`Client`].
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ClientBuilder {
     endpoints: Vec<Endpoint>,
-    prefer: Option<String>,
+    wish: Wish,
+    discover: bool,
+    session: bool,
     token: Option<String>,
     act_as: Option<String>,
-    timeout: Option<Duration>,
+    timeout: Duration,
     retry: RetryPolicy,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            wish: Wish::default(),
+            discover: true,
+            session: true,
+            token: None,
+            act_as: None,
+            timeout: Duration::from_secs(10),
+            retry: RetryPolicy::default(),
+        }
+    }
 }
 
 impl ClientBuilder {
@@ -76,9 +154,31 @@ impl ClientBuilder {
         self
     }
 
-    /// The region to ask, by name. Default: the first that was added.
+    /// The region to ask while it is up, by name. Default: the nearest, by measured latency, and
+    /// until that is measured the first that was added.
     pub fn prefer(mut self, region: impl Into<String>) -> Self {
-        self.prefer = Some(region.into());
+        self.wish = Wish::Prefer(region.into());
+        self
+    }
+
+    /// The one region to ask, by name: no other answers in its place, and none is looked for.
+    pub fn only(mut self, region: impl Into<String>) -> Self {
+        self.wish = Wish::Only(region.into());
+        self
+    }
+
+    /// Whether to look for further regions, and for the nearest one. Default: yes. Without it a
+    /// client knows the regions that were added, and prefers the first.
+    pub fn discover(mut self, discover: bool) -> Self {
+        self.discover = discover;
+        self
+    }
+
+    /// Whether calls carry what was seen and written before. Default: yes. Without it a read in
+    /// another region may lack what was just written, unless [`Call::after`] asks for it. For
+    /// programs that write much and read nothing, or that keep cursors themselves.
+    pub fn session(mut self, session: bool) -> Self {
+        self.session = session;
         self
     }
 
@@ -94,10 +194,10 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one try may take. Default 10 s. Less of it gives up on slow answers, e.g. to
-    /// [`Ack::Regions`] over a slow link.
+    /// How long one try may take, in a region that is there. Default 10 s. Less of it gives up on
+    /// slow answers, e.g. to [`Ack::Regions`] over a slow link.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.timeout = timeout;
         self
     }
 
@@ -111,7 +211,8 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         // Refused when the program has installed one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let regions = Regions::new(&self.endpoints, self.prefer.as_deref())?;
+        let regions = Arc::new(Regions::new(&self.endpoints, &self.wish)?);
+        let discover = self.discover && !matches!(self.wish, Wish::Only(_));
         let token = self.token.map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
                 .map_err(|_| Error::config("the token holds characters that no token has"))?;
@@ -121,7 +222,7 @@ impl ClientBuilder {
         let http = || {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("whimbrel-client/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_secs(3))
+                .connect_timeout(ANSWER_MAX)
                 .redirect(reqwest::redirect::Policy::none());
             if regions.any_tls() {
                 builder
@@ -135,16 +236,21 @@ impl ClientBuilder {
             let why = std::error::Error::source(&error).map_or(String::new(), |s| format!(": {s}"));
             Error::config(format!("cannot set up HTTP{why}"))
         };
+        let http1 = http().http1_only().pool_max_idle_per_host(0).build();
+        let http1 = http1.map_err(failed)?;
         Ok(Client {
             shared: Arc::new(Shared {
                 http: http().build().map_err(failed)?,
-                http1: http().http1_only().build().map_err(failed)?,
+                scout: Scout::new(http1.clone(), Arc::clone(&regions), discover),
+                http1,
                 token: token.transpose()?,
-                timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
+                timeout: self.timeout,
                 retry: self.retry,
                 regions,
+                budget: Mutex::new(Budget::new(Instant::now())),
             }),
             act_as: self.act_as.as_deref().map(user_header).transpose()?,
+            session: self.session.then(Arc::default),
         })
     }
 }
@@ -166,16 +272,50 @@ impl Client {
     }
 
     /// The same client, acting for `user`; the token needs scope `service`.
+    ///
+    /// Its session is a new one: a user need not wait for what others have seen. Where one must
+    /// see what another did, hand it on: `ben.resume_from(&ana.cursor()...)`.
     pub fn acting_as(&self, user: &str) -> Result<Self, Error> {
         Ok(Self {
             shared: Arc::clone(&self.shared),
             act_as: Some(user_header(user)?),
+            session: self.session.as_ref().map(|_| Arc::default()),
         })
+    }
+
+    /// What the session has seen and written so far, to be kept over a restart or handed to
+    /// another client; also fit for [`Call::after`]. `None` where that is nothing, or there is no
+    /// session.
+    pub fn cursor(&self) -> Option<String> {
+        self.session.as_ref()?.to_keep()
+    }
+
+    /// Makes later reads include what [`Client::cursor`], an answer's or an event's cursor covers.
+    ///
+    /// ```
+    /// # use whimbrel_client::Client;
+    /// # let client = || Client::builder().url("http://127.0.0.1:7001").build();
+    /// let before = client()?;
+    /// before.resume_from("AQFj-2")?;
+    /// let kept = before.cursor().unwrap();
+    /// // The program starts again.
+    /// let now = client()?;
+    /// now.resume_from(&kept)?;
+    /// assert_eq!(now.cursor(), before.cursor());
+    /// # Ok::<(), whimbrel_client::Error>(())
+    /// ```
+    pub fn resume_from(&self, cursor: &str) -> Result<(), Error> {
+        match &self.session {
+            Some(session) => session.resume(cursor),
+            None => Err(Error::config(
+                "this client has no session: it was built with `session(false)`",
+            )),
+        }
     }
 
     /// All regions and how they are. Needs no token.
     pub fn regions(&self) -> Call<api::Regions> {
-        self.read(&["regions"])
+        self.read(&["regions"]).outside_session()
     }
 
     /// Makes a conversation. The caller becomes its owner.
@@ -318,8 +458,13 @@ impl Client {
     }
 
     /// Waits for events after the token `since`; without it the token of now is answered at once.
+    ///
+    /// The events do not enter the session; [`Client::resume_from`] takes an event's cursor in.
     pub fn sync(&self, since: Option<&str>) -> Call<Sync> {
-        self.read(&["sync"]).query_opt("since", since)
+        // A token covers all that its region had, not what this user saw.
+        self.read(&["sync"])
+            .query_opt("since", since)
+            .outside_session()
     }
 
     /// All events of the caller's conversations after the token `since`, or from now on.
@@ -327,7 +472,7 @@ impl Client {
         EventStream::open(self.clone(), since.map(str::to_owned)).await
     }
 
-    fn read<T>(&self, path: &[&str]) -> Call<T> {
+    pub(crate) fn read<T>(&self, path: &[&str]) -> Call<T> {
         Call::new(self, Method::GET, path)
     }
 

@@ -39,11 +39,17 @@ pub mod token;
 #[cfg(feature = "cli")]
 pub mod bench;
 #[cfg(feature = "sdk")]
+mod breaker;
+#[cfg(feature = "sdk")]
 mod client;
 #[cfg(feature = "sdk")]
 mod error;
 #[cfg(feature = "cli")]
 pub mod import;
+#[cfg(feature = "sdk")]
+mod probe;
+#[cfg(feature = "sdk")]
+mod ranking;
 #[cfg(feature = "sdk")]
 mod regions;
 #[cfg(feature = "sdk")]
@@ -51,12 +57,18 @@ mod request;
 #[cfg(feature = "sdk")]
 mod retry;
 #[cfg(feature = "sdk")]
+mod send;
+#[cfg(feature = "sdk")]
+mod session;
+#[cfg(feature = "sdk")]
 mod stream;
+#[cfg(feature = "sdk")]
+mod tour;
 
 #[cfg(feature = "sdk")]
 pub use client::{Ack, Client, ClientBuilder};
 #[cfg(feature = "sdk")]
-pub use error::Error;
+pub use error::{Error, Tried};
 #[cfg(feature = "sdk")]
 pub use regions::Endpoint;
 #[cfg(feature = "sdk")]

@@ -1,19 +1,22 @@
-//! One call: its parts, its tries, and its answer.
+//! One call: its parts and its answer.
 
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{Problem, ProblemCode, header};
+use crate::Error;
+use crate::api::{header, limits};
 use crate::client::{Client, to_json};
-use crate::{Error, api::limits};
+use crate::error::Tried;
+use crate::regions::Target;
+use crate::session::Session;
 
 /// A call that is sent when awaited.
 ///
@@ -21,14 +24,15 @@ use crate::{Error, api::limits};
 #[must_use = "a call does nothing until it is awaited"]
 #[derive(Clone)]
 pub struct Call<T> {
-    client: Client,
-    method: Method,
+    pub(crate) client: Client,
+    pub(crate) method: Method,
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
-    body: Option<Vec<u8>>,
+    pub(crate) body: Option<Vec<u8>>,
     key: Option<String>,
-    after: Option<String>,
-    extra_time: Duration,
+    pub(crate) after: Option<String>,
+    in_session: bool,
+    pub(crate) extra_time: Duration,
     answer: PhantomData<fn() -> T>,
 }
 
@@ -45,6 +49,12 @@ pub struct Answer<T> {
     pub replayed: bool,
     /// How often the call was tried again.
     pub retries: u32,
+    /// Regions that could not do it before this one did, and why.
+    pub tried: Vec<Tried>,
+    /// Of a read: regions whose part is missing, although this client has seen or written it. It
+    /// was not to be had anywhere in time: the region is down, or cut off. Empty nearly always.
+    /// Later reads say so, too, until the region is back; then they include its part again.
+    pub stale: Vec<String>,
 }
 
 impl<T> Deref for Answer<T> {
@@ -65,6 +75,7 @@ impl<T> Call<T> {
             body: None,
             key: None,
             after: None,
+            in_session: true,
             extra_time: Duration::ZERO,
             answer: PhantomData,
         }
@@ -92,6 +103,12 @@ impl<T> Call<T> {
         }
     }
 
+    /// Carries nothing of what was seen, and adds nothing to it.
+    pub(crate) fn outside_session(mut self) -> Self {
+        self.in_session = false;
+        self
+    }
+
     pub(crate) fn with_extra_time(mut self, extra: Duration) -> Self {
         self.extra_time = extra;
         self
@@ -104,14 +121,20 @@ impl<T> Call<T> {
         self
     }
 
-    /// A cursor that the answer to a read must include.
+    /// A cursor that the answer to a read must include, or several, comma-separated. The session's
+    /// own go along anyway; but what is asked for here is never left out: where it cannot be had,
+    /// the call fails with [`ProblemCode::NotCaughtUp`](crate::api::ProblemCode::NotCaughtUp).
     pub fn after(mut self, cursor: impl Into<String>) -> Self {
         self.after = Some(cursor.into());
         self
     }
 
-    fn url(&self) -> Result<Url, Error> {
-        let mut url = self.client.shared.regions.preferred().clone();
+    /// The session that it belongs to.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.client.session.as_deref().filter(|_| self.in_session)
+    }
+
+    pub(crate) fn url(&self, target: &Target) -> Result<Url, Error> {
         // `.` and `..` would be taken for steps in the path, and an empty part for none.
         if let Some(part) = self
             .path
@@ -120,18 +143,15 @@ impl<T> Call<T> {
         {
             return Err(Error::config(format!("`{part}` is no id")));
         }
-        url.path_segments_mut()
-            .map_err(|()| Error::config("the URL of the region cannot have a path"))?
-            .pop_if_empty()
-            .push("v1")
-            .extend(&self.path);
+        let mut url = target.url_of(self.path.iter().map(String::as_str))?;
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.query);
         }
         Ok(url)
     }
 
-    fn headers(&self) -> Result<HeaderMap, Error> {
+    /// `carried` goes beside what the caller asked for.
+    pub(crate) fn headers(&self, carried: &str) -> Result<HeaderMap, Error> {
         let mut headers = self.client.headers();
         if self.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -148,8 +168,13 @@ impl<T> Call<T> {
             })?;
             headers.insert(header::IDEMPOTENCY_KEY, value);
         }
-        if let Some(after) = &self.after {
-            let value = HeaderValue::from_str(after)
+        let after = match &self.after {
+            None => carried.to_owned(),
+            Some(after) if carried.is_empty() => after.clone(),
+            Some(after) => format!("{after},{carried}"),
+        };
+        if !after.is_empty() || self.after.is_some() {
+            let value = HeaderValue::from_str(&after)
                 .map_err(|_| Error::config("`after` is no cursor of Whimbrel"))?;
             headers.insert(header::AFTER, value);
         }
@@ -157,83 +182,7 @@ impl<T> Call<T> {
     }
 }
 
-impl<T: DeserializeOwned> Call<T> {
-    async fn send(self) -> Result<Answer<T>, Error> {
-        let url = self.url()?;
-        let headers = self.headers()?;
-        let started = Instant::now();
-        let mut retries = 0;
-        loop {
-            let error = match self.attempt(url.clone(), headers.clone()).await {
-                Ok(answer) => return Ok(Answer { retries, ..answer }),
-                Err(error) => error,
-            };
-            let delay = if error.is_transient() {
-                self.client.shared.retry.next(
-                    retries,
-                    started.elapsed(),
-                    retry_after(&error),
-                    rand::random(),
-                )
-            } else {
-                None
-            };
-            let Some(delay) = delay else {
-                return Err(error);
-            };
-            retries += 1;
-            tokio::time::sleep(delay).await;
-        }
-    }
-
-    async fn attempt(&self, url: Url, headers: HeaderMap) -> Result<Answer<T>, Error> {
-        let shared = &self.client.shared;
-        let mut request = shared
-            .http
-            .request(self.method.clone(), url.clone())
-            .headers(headers)
-            .timeout(shared.timeout + self.extra_time);
-        if let Some(body) = &self.body {
-            request = request.body(body.clone());
-        }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| connection(&url, error))?;
-        let status = response.status();
-        let text = |name| {
-            let value: Option<&HeaderValue> = response.headers().get(name);
-            value.and_then(|v| v.to_str().ok()).map(str::to_owned)
-        };
-        let cursor = text(header::CURSOR);
-        let region = text(header::REGION);
-        let replayed = text(header::IDEMPOTENCY_REPLAYED).as_deref() == Some("true");
-        let retry_after = text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| connection(&url, error))?;
-        if !status.is_success() {
-            return Err(refusal(&url, status.as_u16(), &body, retry_after));
-        }
-        // No content reads as `()`.
-        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-        let value = serde_json::from_slice(body).map_err(|source| Error::Decode {
-            url: origin(&url),
-            status: status.as_u16(),
-            source: source.into(),
-        })?;
-        Ok(Answer {
-            value,
-            cursor,
-            region,
-            replayed,
-            retries: 0,
-        })
-    }
-}
-
-impl<T: DeserializeOwned + 'static> IntoFuture for Call<T> {
+impl<T: DeserializeOwned + Send + 'static> IntoFuture for Call<T> {
     type Output = Result<Answer<T>, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -261,51 +210,6 @@ pub(crate) fn fresh_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// What the region asks to wait before the next try.
-pub(crate) fn retry_after(error: &Error) -> Option<Duration> {
-    error.problem()?.retry_after_ms.map(Duration::from_millis)
-}
-
-pub(crate) fn connection(url: &Url, error: reqwest::Error) -> Error {
-    Error::Connection {
-        url: origin(url),
-        source: error.without_url().into(),
-    }
-}
-
-/// An answer that is not a success.
-pub(crate) fn refusal(url: &Url, status: u16, body: &[u8], retry_after: Option<u64>) -> Error {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(mut problem) => {
-            problem.status = status;
-            problem.retry_after_ms = problem
-                .retry_after_ms
-                .or(retry_after.map(|seconds| seconds.saturating_mul(1000)));
-            Error::Api(Box::new(problem))
-        }
-        // A proxy in between that has lost its region.
-        Err(_) if matches!(status, 502..=504) => {
-            let mut problem = Problem::new(
-                ProblemCode::Overloaded,
-                format!("{} answered {status} without a reason", origin(url)),
-            );
-            problem.status = status;
-            problem.retry_after_ms = retry_after.map(|seconds| seconds.saturating_mul(1000));
-            Error::Api(Box::new(problem))
-        }
-        Err(source) => Error::Decode {
-            url: origin(url),
-            status,
-            source: source.into(),
-        },
-    }
-}
-
-/// For messages: without path and query, which may hold a token.
-pub(crate) fn origin(url: &Url) -> String {
-    url.origin().ascii_serialization()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,13 +225,14 @@ mod tests {
 
     #[test]
     fn urls_are_escaped() {
+        let target = client().shared.regions.all().remove(0);
         let call = client().react("c", "m", "👍/").query("a", "b c&d");
         assert_eq!(
-            call.url().unwrap().as_str(),
+            call.url(&target).unwrap().as_str(),
             "http://127.0.0.1:1/base/v1/conversations/c/messages/m/reactions/%F0%9F%91%8D%2F?a=b+c%26d"
         );
         for bad in ["", ".", ".."] {
-            assert!(client().conversation(bad).url().is_err());
+            assert!(client().conversation(bad).url(&target).is_err());
         }
     }
 
@@ -341,25 +246,29 @@ mod tests {
         assert_eq!(one.key.as_ref().unwrap().len(), 32);
         assert_eq!(client().messages("c").key, None);
         assert_eq!(
-            one.clone().key("mine").headers().unwrap()[header::IDEMPOTENCY_KEY],
+            one.clone().key("mine").headers("").unwrap()[header::IDEMPOTENCY_KEY],
             "mine"
         );
         for bad in ["", "grün", "a\nb", &"x".repeat(129)] {
-            assert!(one.clone().key(bad).headers().is_err(), "{bad}");
+            assert!(one.clone().key(bad).headers("").is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn refusals() {
-        let url = Url::parse("http://a/v1/x").unwrap();
-        let body = br#"{"type":"t","title":"t","status":503,"detail":"busy","code":"overloaded"}"#;
-        let error = refusal(&url, 503, body, Some(2));
-        assert_eq!(error.to_string(), "busy (503 overloaded)");
-        assert_eq!(retry_after(&error), Some(Duration::from_secs(2)));
-        assert!(error.is_transient());
-        assert!(refusal(&url, 502, b"<html>", None).is_transient());
-        let error = refusal(&url, 404, b"<html>", None);
-        assert!(!error.is_transient());
-        assert_eq!(error.status(), Some(404));
+    fn what_is_asked_for_and_what_is_carried_go_together() {
+        let after = |call: Call<_>, carried| {
+            let headers = call.headers(carried).unwrap();
+            headers
+                .get(header::AFTER)
+                .map(|v| v.to_str().unwrap().to_owned())
+        };
+        let read = || client().messages("c");
+        assert_eq!(after(read(), ""), None);
+        assert_eq!(after(read(), "a,b").unwrap(), "a,b");
+        assert_eq!(after(read().after("x"), "").unwrap(), "x");
+        assert_eq!(after(read().after("x"), "a,b").unwrap(), "x,a,b");
+        // For the region to refuse.
+        assert_eq!(after(read().after(""), "").unwrap(), "");
+        assert!(read().after("a\nb").headers("").is_err());
     }
 }

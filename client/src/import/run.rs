@@ -283,7 +283,7 @@ fn of_this_record(error: Error) -> Result<String, Error> {
             | ProblemCode::Redacted => Ok(error.to_string()),
             _ => Err(error),
         },
-        Error::Connection { .. } | Error::Decode { .. } => Err(error),
+        Error::Connection { .. } | Error::NoRegion { .. } | Error::Decode { .. } => Err(error),
     }
 }
 

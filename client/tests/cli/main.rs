@@ -9,5 +9,9 @@ mod stub;
 mod bench;
 // The program: help, usage, tokens, output, import.
 mod program;
-// The SDK: retries and the stream of events.
+// The SDK: retries and the stream of events in one region.
 mod sdk;
+// From region to region: calls, streams, the breaker, the budget, discovery.
+mod failover;
+// What calls carry, and what is said where a part is missing.
+mod session;

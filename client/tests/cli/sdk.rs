@@ -9,6 +9,7 @@ use crate::stub::{self, Reply, message, problem};
 fn client(stub: &stub::Stub) -> Client {
     Client::builder()
         .region("stub", &stub.url)
+        .only("stub")
         .token("t")
         .retry(RetryPolicy {
             delay_min: Duration::from_millis(1),

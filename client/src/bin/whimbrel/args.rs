@@ -59,7 +59,7 @@ pub(crate) struct Global {
     /// Act for this user; the token needs scope `service`
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) act_as: Option<String>,
-    /// The region to ask; default: the first
+    /// The one region to ask; default: the first, and another where it fails
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) region: Option<String>,
     /// Only answer from a state that includes this cursor

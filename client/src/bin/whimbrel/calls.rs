@@ -9,26 +9,19 @@ use whimbrel_client::{Call, RetryPolicy};
 use crate::args::{
     Conversations, Create, Edit, Global, History, Members, MembersWhat, React, Read, Redact, Send,
 };
-use crate::connect::{Caller, client, clients_of_all};
+use crate::ask::{ask, reading};
+use crate::connect::{Caller, client, client_of};
 use crate::output::{Out, note};
-use crate::pages::{Pages, reading};
+use crate::pages::Pages;
 use crate::show;
-use crate::usage;
 
 pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()> {
     let caller = Caller {
         anonymous: true,
         ..Caller::USER
     };
-    // Asked for when a region is down: any that answers will do.
-    let mut answered = Err(usage("no region is named"));
-    for client in clients_of_all(global, &caller, RetryPolicy::NEVER).await? {
-        answered = client.regions().await.map_err(Into::into);
-        if answered.is_ok() {
-            break;
-        }
-    }
-    let answer = answered?;
+    let client = client_of(global, &caller, RetryPolicy::default()).await?;
+    let answer = ask(client.regions()).await?;
     if out.json {
         return Ok(out.json(&answer.value)?);
     }
@@ -65,7 +58,7 @@ pub(crate) async fn conversations(
     if let Some(page) = &args.page {
         call = call.page(page);
     }
-    let list = call.await?.value;
+    let list = ask(call).await?.value;
     if out.json {
         return Ok(out.json(&list)?);
     }
@@ -104,7 +97,7 @@ pub(crate) async fn create(global: &Global, args: Create, out: &mut Out) -> anyh
         topic: args.topic,
         members: args.members,
     };
-    let answer = keyed(client.create(&body), args.key).await?;
+    let answer = ask(keyed(client.create(&body), args.key)).await?;
     if out.json {
         return Ok(out.json_written(&answer)?);
     }
@@ -119,7 +112,7 @@ pub(crate) async fn send(global: &Global, args: Send, out: &mut Out) -> anyhow::
         sent_at: None,
     };
     let call = client.post(&args.conversation, &body).ack(args.ack);
-    let answer = keyed(call, args.key).await?;
+    let answer = ask(keyed(call, args.key)).await?;
     if out.json {
         return Ok(out.json_written(&answer)?);
     }
@@ -130,7 +123,7 @@ pub(crate) async fn history(global: &Global, args: &History, out: &mut Out) -> a
     let client = client(global).await?;
     if let Some(message) = &args.message {
         let call = client.history(&args.conversation, message);
-        let history = reading(global, call).await?.value;
+        let history = ask(reading(global, call)).await?.value;
         if out.json {
             return Ok(out.json(&history)?);
         }
@@ -178,7 +171,7 @@ pub(crate) async fn history(global: &Global, args: &History, out: &mut Out) -> a
     if let Some(position) = &args.newer {
         call = call.newer_than(position);
     }
-    let page = call.await?.value;
+    let page = ask(call).await?.value;
     if out.json {
         return Ok(out.json(&page)?);
     }
@@ -211,11 +204,11 @@ pub(crate) async fn edit(global: &Global, args: Edit, out: &mut Out) -> anyhow::
         Some(base) => base,
         None => {
             let call = client.message(&args.conversation, &args.message);
-            reading(global, call).await?.value.revision
+            ask(reading(global, call)).await?.value.revision
         }
     };
     let call = client.edit(&args.conversation, &args.message, &text, &base);
-    let answer = keyed(call, args.key).await?;
+    let answer = ask(keyed(call, args.key)).await?;
     if out.json {
         return Ok(out.json_written(&answer)?);
     }
@@ -244,10 +237,10 @@ pub(crate) async fn read(global: &Global, args: Read, out: &mut Out) -> anyhow::
         Some(cursor) => cursor,
         None => {
             let call = client.messages(&args.conversation).limit(1);
-            reading(global, call).await?.value.cursor
+            ask(reading(global, call)).await?.value.cursor
         }
     };
-    let answer = client.mark_read(&args.conversation, &cursor).await?;
+    let answer = ask(client.mark_read(&args.conversation, &cursor)).await?;
     if out.json {
         return Ok(out.json_written(&answer)?);
     }
@@ -260,7 +253,8 @@ pub(crate) async fn members(global: &Global, args: &Members, out: &mut Out) -> a
     let conversation = &args.conversation;
     match args.what.as_ref().unwrap_or(&MembersWhat::List) {
         MembersWhat::List => {
-            let members = reading(global, client.members(conversation)).await?.value;
+            let call = reading(global, client.members(conversation));
+            let members = ask(call).await?.value;
             if out.json {
                 return Ok(out.json(&members)?);
             }
@@ -271,9 +265,8 @@ pub(crate) async fn members(global: &Global, args: &Members, out: &mut Out) -> a
             Ok(())
         }
         MembersWhat::Add { user, role } => {
-            let answer = client
-                .set_member(conversation, user, (*role).into())
-                .await?;
+            let call = client.set_member(conversation, user, (*role).into());
+            let answer = ask(call).await?;
             if out.json {
                 return Ok(out.json_written(&answer)?);
             }
@@ -287,7 +280,7 @@ pub(crate) async fn members(global: &Global, args: &Members, out: &mut Out) -> a
 
 /// A call without an answer: says nothing to people, who see the exit code.
 async fn done(call: Call<()>, out: &mut Out) -> anyhow::Result<()> {
-    let answer = call.await?;
+    let answer = ask(call).await?;
     if out.json {
         out.json_written(&answer)?;
     }

@@ -40,15 +40,37 @@ pub(crate) async fn client(global: &Global) -> anyhow::Result<Client> {
     client_of(global, &Caller::USER, RetryPolicy::default()).await
 }
 
-/// A client.
+/// A client of one command: where no region is named it asks the first, and others where that fails.
 pub(crate) async fn client_of(
     global: &Global,
     caller: &Caller,
     retry: RetryPolicy,
 ) -> anyhow::Result<Client> {
+    // It is over before a nearer region were found.
+    build(
+        global,
+        caller,
+        Client::builder().retry(retry).discover(false),
+    )
+    .await
+}
+
+/// A client of what goes on for long: it may move to the nearest region, and to one that it finds.
+pub(crate) async fn lasting_client(
+    global: &Global,
+    caller: &Caller,
+    retry: RetryPolicy,
+) -> anyhow::Result<Client> {
+    build(global, caller, Client::builder().retry(retry)).await
+}
+
+async fn build(
+    global: &Global,
+    caller: &Caller,
+    mut builder: ClientBuilder,
+) -> anyhow::Result<Client> {
     let dev = dev_dir(global).map(|dir| read_dev(&dir)).transpose()?;
     let endpoints = endpoints(global, dev.as_ref())?;
-    let mut builder = Client::builder().retry(retry);
     if let Some(token) = token(global, caller, dev.as_ref())? {
         builder = builder.token(token);
     }
@@ -80,28 +102,7 @@ pub(crate) fn endpoints(
     })
 }
 
-/// A client per region, or only for `--region`: for what any region can tell.
-pub(crate) async fn clients_of_all(
-    global: &Global,
-    caller: &Caller,
-    retry: RetryPolicy,
-) -> anyhow::Result<Vec<Client>> {
-    if global.region.is_some() {
-        return Ok(vec![client_of(global, caller, retry).await?]);
-    }
-    let dev = dev_dir(global).map(|dir| read_dev(&dir)).transpose()?;
-    endpoints(global, dev.as_ref())?
-        .into_iter()
-        .map(|endpoint| {
-            Ok(Client::builder()
-                .retry(retry)
-                .endpoints(vec![endpoint])
-                .build()?)
-        })
-        .collect()
-}
-
-/// Prefers a region; one that is not among `endpoints` by name is asked for.
+/// Keeps to a region; one that is not among `endpoints` by name is asked for.
 async fn with_region(
     builder: ClientBuilder,
     mut endpoints: Vec<Endpoint>,
@@ -120,7 +121,7 @@ async fn with_region(
             .map(|region| Endpoint::named(region.name, region.url))
             .collect();
     }
-    Ok(builder.endpoints(endpoints).prefer(name).build()?)
+    Ok(builder.endpoints(endpoints).only(name).build()?)
 }
 
 fn token(

@@ -1,6 +1,7 @@
 //! The `whimbrel` program.
 
 mod args;
+mod ask;
 mod bench;
 mod calls;
 mod connect;
@@ -104,29 +105,21 @@ fn report(error: &anyhow::Error) {
     output::note(&line);
 }
 
+/// What to do, in the words of this program where it has some of its own.
 fn hint(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::Connection { .. } => {
-            Some("is the region up? Another may answer: add `--region NAME`")
+    match error.code() {
+        Some(ProblemCode::Unauthenticated) => Some(
+            "make a token with `whimbrel token --user NAME --dev DIR` and put it into \
+             WHIMBREL_TOKEN, or say `--dev DIR --user NAME`",
+        ),
+        Some(ProblemCode::NotFound) => {
+            Some("check the ids with `whimbrel conversations`; what one may not see is not found")
         }
-        Error::Api(problem) => match problem.code {
-            ProblemCode::Unauthenticated => Some(
-                "make a token with `whimbrel token --user NAME --dev DIR` and put it into \
-                 WHIMBREL_TOKEN, or say `--dev DIR --user NAME`",
-            ),
-            ProblemCode::NotFound => Some(
-                "check the ids with `whimbrel conversations`; what one may not see is not found",
-            ),
-            ProblemCode::NotCaughtUp => Some(
-                "this region lacks what was written elsewhere: wait, ask another `--region`, or \
-                 go on without `--after`",
-            ),
-            ProblemCode::IdempotencyMismatch => Some("use another `--key`, or none"),
-            ProblemCode::RateLimited | ProblemCode::Overloaded | ProblemCode::StoreUnavailable => {
-                Some("try again in a while, or in another `--region`")
-            }
-            _ => None,
-        },
-        _ => None,
+        Some(ProblemCode::NotCaughtUp) => Some(
+            "this region lacks what was written elsewhere: wait, ask another `--region`, or go on \
+             without `--after`",
+        ),
+        Some(ProblemCode::IdempotencyMismatch) => Some("use another `--key`, or none"),
+        _ => error.remedy(),
     }
 }

@@ -4,14 +4,7 @@ use whimbrel_client::api::{MessagePage, limits};
 use whimbrel_client::{Call, Client, Error};
 
 use crate::args::Global;
-
-/// Sets what `--after` asks for.
-pub(crate) fn reading<T>(global: &Global, call: Call<T>) -> Call<T> {
-    match &global.after {
-        Some(cursor) => call.after(cursor),
-        None => call,
-    }
-}
+use crate::ask::{ask, reading};
 
 /// Pages from the oldest message to the newest.
 ///
@@ -48,13 +41,13 @@ impl<'a> Pages<'a> {
     pub(crate) async fn next(&mut self) -> Result<Option<MessagePage>, Error> {
         let page = match &self.state {
             State::Start => {
-                let mut page = self.call().await?.value;
+                let mut page = ask(self.call()).await?.value;
                 while let Some(prev) = &page.prev {
-                    page = self.call().older_than(prev).await?.value;
+                    page = ask(self.call().older_than(prev)).await?.value;
                 }
                 page
             }
-            State::After(position) => self.call().newer_than(position).await?.value,
+            State::After(position) => ask(self.call().newer_than(position)).await?.value,
             State::End => return Ok(None),
         };
         self.state = match &page.next {

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use whimbrel_client::RetryPolicy;
 use whimbrel_client::api::{Event, EventKind};
 
 use crate::args::{Global, Tail};
-use crate::connect::client;
+use crate::connect::{Caller, lasting_client};
 use crate::output::{Out, note};
 use crate::pages::Pages;
 use crate::show;
@@ -18,9 +19,10 @@ pub(crate) async fn run(global: &Global, args: &Tail, out: &mut Out) -> anyhow::
 }
 
 async fn follow(global: &Global, args: &Tail, out: &mut Out) -> anyhow::Result<()> {
-    let client = client(global).await?;
+    let client = lasting_client(global, &Caller::USER, RetryPolicy::default()).await?;
     // Before the pages are read: what happens meanwhile then comes twice, and is told apart by id.
     let mut events = client.stream(args.since.as_deref()).await?;
+    let mut region = events.region().map(str::to_owned);
     let mut shown = HashSet::new();
     if let (true, Some(conversation)) = (args.from_start, &args.conversation) {
         let mut pages = Pages::new(global, &client, conversation);
@@ -50,6 +52,12 @@ async fn follow(global: &Global, args: &Tail, out: &mut Out) -> anyhow::Result<(
             }
             Err(error) => return Err(error.into()),
         };
+        if events.region() != region.as_deref() {
+            if let (Some(left), Some(now)) = (&region, events.region()) {
+                note(&format!("{left} does not answer; going on in {now}"));
+            }
+            region = events.region().map(str::to_owned);
+        }
         if let EventKind::MessagePosted { message } = &event.kind
             && shown.remove(&message.id)
         {

@@ -10,7 +10,7 @@ use whimbrel_client::import::{BadRecord, Importer, Notice, OWNER, Summary};
 use whimbrel_client::token::SCOPE_SERVICE;
 
 use crate::args::{Export, Global, ImportGitter};
-use crate::connect::{Caller, client, client_of};
+use crate::connect::{Caller, client, lasting_client};
 use crate::output::{Out, note};
 use crate::pages::Pages;
 
@@ -37,7 +37,7 @@ pub(crate) async fn import_gitter(
         scope: Some(SCOPE_SERVICE),
         anonymous: false,
     };
-    let client = client_of(global, &caller, PATIENCE).await?;
+    let client = lasting_client(global, &caller, PATIENCE).await?;
 
     let mut importer = Importer::new(client);
     importer.concurrency = args.concurrency.get();
