@@ -49,6 +49,8 @@ pub mod import;
 #[cfg(feature = "sdk")]
 mod probe;
 #[cfg(feature = "sdk")]
+pub mod queue;
+#[cfg(feature = "sdk")]
 mod ranking;
 #[cfg(feature = "sdk")]
 mod regions;
@@ -69,6 +71,8 @@ mod tour;
 pub use client::{Ack, Client, ClientBuilder};
 #[cfg(feature = "sdk")]
 pub use error::{Error, Tried};
+#[cfg(feature = "sdk")]
+pub use queue::{OfflineQueue, QueueError};
 #[cfg(feature = "sdk")]
 pub use regions::Endpoint;
 #[cfg(feature = "sdk")]

@@ -15,3 +15,5 @@ mod sdk;
 mod failover;
 // What calls carry, and what is said where a part is missing.
 mod session;
+// Writes that wait on disk.
+mod queue;

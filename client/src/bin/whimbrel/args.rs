@@ -95,8 +95,17 @@ Examples:
   whimbrel send CONVERSATION 'Hello'
   uptime | whimbrel send CONVERSATION -
   whimbrel send CONVERSATION 'Deployed 4.2' --key deploy-4.2     at most once, however often it runs
-  whimbrel send CONVERSATION 'Important' --ack regions:2         wait for a second region")]
+  whimbrel send CONVERSATION 'Important' --ack regions:2         wait for a second region
+  whimbrel send CONVERSATION 'On the train' --queue outbox       keep it until a region takes it")]
     Send(Send),
+    /// Send what waits in the queue of `send --queue`
+    #[command(after_help = "\
+Entries are sent in order, each once. What was refused for good is listed until it is cleared.
+Ends with 1 where something is left, or has failed.
+
+Example:
+  whimbrel flush outbox")]
+    Flush(Flush),
     /// Show messages, or all versions of one message
     #[command(after_help = "\
 Examples:
@@ -209,6 +218,19 @@ pub(crate) struct Send {
     /// When it counts as posted: `local`, or `regions:K` when K regions have it
     #[arg(long, value_parser = parse_ack, default_value = "local")]
     pub(crate) ack: Ack,
+    /// Put it into the queue in this folder first, and send all that waits there; what cannot be
+    /// sent now is kept
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["key", "ack"])]
+    pub(crate) queue: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flush {
+    /// Folder of the queue
+    pub(crate) queue: PathBuf,
+    /// Forget what has failed, after it was listed
+    #[arg(long)]
+    pub(crate) clear: bool,
 }
 
 #[derive(Debug, Args)]

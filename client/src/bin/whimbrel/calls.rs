@@ -4,6 +4,7 @@ use std::io::Read as _;
 
 use anyhow::Context as _;
 use whimbrel_client::api::{CreateConversation, MessagePage, PostMessage, RegionStatus};
+use whimbrel_client::queue::{MessageRef, Write};
 use whimbrel_client::{Call, RetryPolicy};
 
 use crate::args::{
@@ -13,6 +14,7 @@ use crate::ask::{ask, reading};
 use crate::connect::{Caller, client, client_of};
 use crate::output::{Out, note};
 use crate::pages::Pages;
+use crate::queue;
 use crate::show;
 
 pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()> {
@@ -105,6 +107,14 @@ pub(crate) async fn create(global: &Global, args: Create, out: &mut Out) -> anyh
 }
 
 pub(crate) async fn send(global: &Global, args: Send, out: &mut Out) -> anyhow::Result<()> {
+    if let Some(folder) = &args.queue {
+        let write = Write::Post {
+            conversation: args.conversation,
+            text: text_of(args.text)?,
+            reply_to: args.reply_to.map(MessageRef::Id),
+        };
+        return queue::send(global, folder, write, out).await;
+    }
     let client = client(global).await?;
     let body = PostMessage {
         text: text_of(args.text)?,

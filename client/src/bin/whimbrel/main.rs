@@ -7,6 +7,7 @@ mod calls;
 mod connect;
 mod output;
 mod pages;
+mod queue;
 mod show;
 mod tail;
 mod token;
@@ -52,6 +53,7 @@ async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<()> {
         Command::Conversations(args) => calls::conversations(global, &args, out).await,
         Command::Create(args) => calls::create(global, args, out).await,
         Command::Send(args) => calls::send(global, args, out).await,
+        Command::Flush(args) => queue::flush(global, &args, out).await,
         Command::History(args) => calls::history(global, &args, out).await,
         Command::Edit(args) => calls::edit(global, args, out).await,
         Command::Redact(args) => calls::redact(global, &args, out).await,
