@@ -13,7 +13,7 @@ use crate::api::{
     MarkRead, Member, Members, Message, MessagePage, PostMessage, PostedMessage, ReadMarked,
     Receipts, Role, SetMember, Sync, limits,
 };
-use crate::probe::{ANSWER_MAX, Scout};
+use crate::probe::{ANSWER_MAX, QUIET_MAX, Scout};
 use crate::regions::{Endpoint, Regions, Wish};
 use crate::request::Call;
 use crate::retry::Budget;
@@ -223,6 +223,9 @@ impl ClientBuilder {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("whimbrel-client/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(ANSWER_MAX)
+                // What is sent into a connection that nobody holds any more is never confirmed; a
+                // region that is slow confirms it all the same.
+                .tcp_user_timeout(QUIET_MAX + ANSWER_MAX)
                 .redirect(reqwest::redirect::Policy::none());
             if regions.any_tls() {
                 builder

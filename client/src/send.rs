@@ -62,12 +62,13 @@ impl<T: DeserializeOwned> Call<T> {
                     if let Some(session) = self.session() {
                         session.learn(&carried, reply.brought());
                     }
-                    return Ok(self.answer(reply, &mut tour));
+                    return Ok(self.answer(reply, &target, &mut tour));
                 }
                 Err(failure) => failure,
             };
             let Some(now) = self.behind(&target, &failure, &carried) else {
-                tour.failed(&target, failure).await?;
+                let failed = tour.failed(&target, failure).await;
+                failed.map_err(|error| self.explain(error))?;
                 continue;
             };
             let has_other = tour.pass_over(&target, &failure.error);
@@ -81,13 +82,20 @@ impl<T: DeserializeOwned> Call<T> {
                 continue;
             }
             match self.go_on(&least, &carried).await {
-                Ok(reply) => return Ok(self.answer(reply, &mut tour)),
-                Err(failure) => tour.failed(&least.target, failure).await?,
+                Ok(reply) => {
+                    least.target.succeed();
+                    return Ok(self.answer(reply, &least.target, &mut tour));
+                }
+                Err(failure) => {
+                    let failed = tour.failed(&least.target, failure).await;
+                    failed.map_err(|error| self.explain(error))?;
+                }
             }
         }
     }
 
-    fn answer(&self, reply: Reply<T>, tour: &mut Tour) -> Answer<T> {
+    fn answer(&self, reply: Reply<T>, by: &Target, tour: &mut Tour) -> Answer<T> {
+        tour.tried.retain(|tried| tried.url != origin(&by.url));
         self.client.shared.scout.look_around();
         let is_read = self.method == Method::GET;
         let session = self.session().filter(|_| is_read);
@@ -117,26 +125,20 @@ impl<T: DeserializeOwned> Call<T> {
         })
     }
 
-    /// Reads what the region has.
+    /// Reads what the region has; what it lacks is given up for now.
     async fn go_on(&self, behind: &Behind, carried: &Carried) -> Result<Reply<T>, Failure> {
         let Behind {
             target,
             available,
             waiting_for,
         } = behind;
-        let reply = match self.attempt(target, available).await {
-            Ok(reply) => reply,
-            Err(mut failure) => {
-                // Why something is not found, for instance.
-                if let Error::Api(problem) = &mut failure.error
-                    && problem.waiting_for.is_empty()
-                {
-                    problem.waiting_for.clone_from(waiting_for);
-                }
-                return Err(failure);
-            }
+        let outcome = self.attempt(target, available).await;
+        let covers = match &outcome {
+            Ok(reply) => reply.joined.as_ref().or(reply.answer.cursor.as_ref()),
+            // It was looked for, and not found.
+            Err(failure) if failure.fault.is_none() => None,
+            Err(_) => return outcome,
         };
-        target.succeed();
         if let Some(session) = self.session() {
             if !session.lose(carried, waiting_for, Instant::now()) {
                 return Err(Error::config(
@@ -144,12 +146,21 @@ impl<T: DeserializeOwned> Call<T> {
                 )
                 .into());
             }
-            let covers = reply.joined.as_ref().or(reply.answer.cursor.as_ref());
-            if let Some(cursor) = covers {
-                session.add(cursor);
-            }
+            session.add(covers.unwrap_or(available));
         }
-        Ok(reply)
+        outcome
+    }
+
+    /// Where a part is missing, something may be not found for that reason.
+    fn explain(&self, mut error: Error) -> Error {
+        if self.method == Method::GET
+            && let Error::Api(problem) = &mut error
+            && problem.code == ProblemCode::NotFound
+            && let Some(session) = self.session()
+        {
+            problem.waiting_for = session.stale();
+        }
+        error
     }
 
     async fn attempt(&self, target: &Target, carried: &str) -> Result<Reply<T>, Failure> {

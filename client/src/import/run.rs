@@ -201,18 +201,15 @@ async fn import_room(
     let bad = async |line: u64, reason: String| {
         let _ = tell.send(Told::Bad(BadRecord { line, reason })).await;
     };
+    let owner = client.acting_as(OWNER)?;
     let create = CreateConversation {
         kind: ConversationKind::Channel,
         title: Some(room.title),
         topic: None,
         members: Vec::new(),
     };
-    let created = client
-        .acting_as(OWNER)?
-        .create(&create)
-        .key(format!("gitter:{}", room.id))
-        .await;
-    let channel = match created {
+    let create = owner.create(&create).key(format!("gitter:{}", room.id));
+    let channel = match create.clone().await {
         Ok(created) => created.value.id,
         Err(error) => {
             let reason = format!("its room cannot be made: {}", of_this_record(error)?);
@@ -227,7 +224,12 @@ async fn import_room(
     let mut senders: BTreeMap<String, Result<Client, String>> = BTreeMap::new();
     for record in room.records {
         if !senders.contains_key(&record.sender) {
-            let joined = match join(&client, &channel, &room.id, &record.sender).await {
+            let mut joined = join(&client, &channel, &room.id, &record.sender).await;
+            if is_unknown(&joined) {
+                create.clone().await?;
+                joined = join(&client, &channel, &room.id, &record.sender).await;
+            }
+            let joined = match joined {
                 Ok(client) => Ok(client),
                 Err(error) => Err(of_this_sender(error)?),
             };
@@ -246,7 +248,14 @@ async fn import_room(
             reply_to: None,
             sent_at: Some(record.sent_at),
         };
-        match sender.post(&channel, &post).key(record.message_id).await {
+        let post = sender.post(&channel, &post).key(record.message_id);
+        let mut posted = post.clone().await;
+        if is_unknown(&posted) {
+            create.clone().await?;
+            join(&client, &channel, &room.id, &record.sender).await?;
+            posted = post.await;
+        }
+        match posted {
             Ok(answer) => {
                 let what = if answer.replayed {
                     Told::Replayed
@@ -270,6 +279,13 @@ async fn join(client: &Client, channel: &str, room: &str, sender: &str) -> Resul
             .await?;
     }
     Ok(acting)
+}
+
+/// A region that takes over from one that failed may not have got the room yet. Made again under its
+/// key it is the same one.
+fn is_unknown<T>(done: &Result<T, Error>) -> bool {
+    let error = done.as_ref().err();
+    error.and_then(Error::code) == Some(ProblemCode::NotFound)
 }
 
 /// The reason, where only this record is at fault; the error, where all others would fail too.

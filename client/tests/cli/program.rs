@@ -243,12 +243,9 @@ async fn an_import_run_twice_adds_nothing() {
     let mut busy = 0;
     let stub = stub::start(move |request| {
         // Every third call fails once.
-        busy += usize::from(request.path != "/v1/regions");
+        busy += 1;
         if busy % 3 == 0 {
             return problem(503, "store_unavailable");
-        }
-        if request.path == "/v1/regions" {
-            return problem(404, "not_found");
         }
         let actor = &request.headers["whimbrel-act-as"];
         let key = &request.headers["idempotency-key"];
@@ -322,9 +319,6 @@ async fn the_real_export_is_imported_whole() {
     // Channel to the times of its new messages, in order of arrival.
     let mut times: HashMap<String, Vec<String>> = HashMap::new();
     let stub = stub::start(move |request| {
-        if request.path == "/v1/regions" {
-            return problem(404, "not_found");
-        }
         let actor = &request.headers["whimbrel-act-as"];
         let key = &request.headers["idempotency-key"];
         let parts: Vec<_> = request.path.split('/').collect();
@@ -383,6 +377,101 @@ async fn an_import_stops_where_all_would_fail() {
         "{}",
         stderr(&output)
     );
+}
+
+#[tokio::test]
+async fn an_import_makes_a_room_again_where_it_is_not_known() {
+    let (mut created, mut joined, mut posted) = (0, 0, 0);
+    let stub = stub::start(move |request| {
+        let parts: Vec<_> = request.path.split('/').collect();
+        match parts[3..] {
+            [] => {
+                created += 1;
+                Reply::Json(201, conversation("c1"))
+            }
+            // As a region that took over would answer.
+            ["c1", "members", _] if joined == 0 => {
+                joined += 1;
+                problem(404, "not_found")
+            }
+            ["c1", "members", user] => {
+                let since = "2026-01-02T03:04:05.678Z";
+                Reply::Json(200, json!({"user": user, "role": "member", "since": since}))
+            }
+            ["c1", "messages"] => {
+                posted += 1;
+                match posted {
+                    2 => problem(404, "not_found"),
+                    3 if created < 3 => panic!("it was not made again"),
+                    _ => Reply::Json(201, message("m1", "x")),
+                }
+            }
+            _ => panic!("{}", request.path),
+        }
+    })
+    .await;
+    let file = folder("import").join("two.tsv");
+    let rows = "room_id\troom\tsent_at\tuser_id\tusername\tmessage_id\ttext\n\
+                r\tBirds\t2014-11-30T23:35:14.775Z\tu\tana\tm1\thi\n\
+                r\tBirds\t2014-11-30T23:35:15.775Z\tu\tana\tm2\tho\n";
+    std::fs::write(&file, rows).unwrap();
+    let output = run_at(
+        &stub,
+        &["import", "gitter", file.to_str().unwrap(), "--json"],
+    )
+    .await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let summary: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((&summary["new"], &summary["bad"]), (&json!(2), &json!(0)));
+}
+
+#[tokio::test]
+async fn failover_and_what_is_missing_are_said_on_standard_error() {
+    let us = stub::start(|request| {
+        let carried = request.headers.get("whimbrel-after").map(String::as_str);
+        let page = |next: Value| {
+            json!({"messages": [message("m1", "hi")], "prev": null, "next": next, "cursor": "x",
+                   "unread_older": 0})
+        };
+        let region = ("whimbrel-region", "us".to_owned());
+        match carried {
+            None => {
+                let cursor = ("whimbrel-cursor", "a1".to_owned());
+                Reply::With(200, vec![region, cursor], page(json!("p-m1")))
+            }
+            Some("a1") => {
+                let problem = json!({
+                    "type": "t", "title": "t", "status": 503, "detail": "wait",
+                    "code": "not_caught_up", "waiting_for": ["ap"], "available": "a0",
+                });
+                Reply::With(503, vec![region], problem)
+            }
+            Some(_) => Reply::With(200, vec![region], page(Value::Null)),
+        }
+    })
+    .await;
+    let urls = format!("eu={},us={}", stub::NOBODY, us.url);
+    let check = async |args: &'static [&str], said: &[&str]| {
+        let mut command = whimbrel(args);
+        command.args(["--urls", &urls, "--token", "t"]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let lines: Vec<_> = stderr(&output).lines().collect();
+        assert_eq!(lines.len(), said.len(), "{lines:?}");
+        for (line, said) in lines.iter().zip(said) {
+            assert!(line.contains(said), "{line}");
+        }
+    };
+    let failover = "eu could not do it: no answer (";
+    let stale = "stale: us lacks what ap has";
+    check(&["history", "c1", "--all"], &[failover, stale]).await;
+    check(&["history", "c1", "--all", "--json"], &[failover, stale]).await;
+    check(
+        &["history", "c1", "--limit", "1", "--region", "us", "--json"],
+        &[],
+    )
+    .await;
 }
 
 #[tokio::test]

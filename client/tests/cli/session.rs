@@ -254,6 +254,11 @@ async fn what_is_not_found_says_what_may_be_missing() {
     let error = client.conversation("c2").await.unwrap_err();
     assert_eq!(error.code(), Some(ProblemCode::NotFound));
     assert_eq!(error.problem().unwrap().waiting_for, ["eu"]);
+    // Later, too, without waiting for it again.
+    let error = client.conversation("c2").await.unwrap_err();
+    assert_eq!(error.problem().unwrap().waiting_for, ["eu"]);
+    assert_eq!(us.count("/v1/conversations/c2"), 3);
+    assert_eq!(covers(&client.cursor().unwrap()), [0, 1].into());
 }
 
 #[tokio::test]

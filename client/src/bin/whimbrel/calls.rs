@@ -3,15 +3,15 @@
 use std::io::Read as _;
 
 use anyhow::Context as _;
+use whimbrel_client::Call;
 use whimbrel_client::api::{CreateConversation, MessagePage, PostMessage, RegionStatus};
 use whimbrel_client::queue::{MessageRef, Write};
-use whimbrel_client::{Call, RetryPolicy};
 
 use crate::args::{
     Conversations, Create, Edit, Global, History, Members, MembersWhat, React, Read, Redact, Send,
 };
 use crate::ask::{ask, reading};
-use crate::connect::{Caller, client, client_of};
+use crate::connect::{Caller, client, client_of, steady};
 use crate::output::{Out, note};
 use crate::pages::Pages;
 use crate::queue;
@@ -22,7 +22,7 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
         anonymous: true,
         ..Caller::USER
     };
-    let client = client_of(global, &caller, RetryPolicy::default()).await?;
+    let client = client_of(global, &caller, steady()).await?;
     let answer = ask(client.regions()).await?;
     if out.json {
         return Ok(out.json(&answer.value)?);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use whimbrel_client::api::DevCluster;
 use whimbrel_client::token::{Claims, SigningKey};
-use whimbrel_client::{Client, ClientBuilder, Endpoint, RetryPolicy};
+use whimbrel_client::{Client, ClientBuilder, Endpoint};
 
 use crate::args::Global;
 use crate::usage;
@@ -37,34 +37,17 @@ impl Caller {
 
 /// A client for a user's calls.
 pub(crate) async fn client(global: &Global) -> anyhow::Result<Client> {
-    client_of(global, &Caller::USER, RetryPolicy::default()).await
+    client_of(global, &Caller::USER, steady()).await
 }
 
-/// A client of one command: where no region is named it asks the first, and others where that fails.
+/// For one command: where no region is named it asks the first, and others where that fails. It
+/// looks for no nearer one: it is over before that were found.
+pub(crate) fn steady() -> ClientBuilder {
+    Client::builder().discover(false)
+}
+
+/// A client.
 pub(crate) async fn client_of(
-    global: &Global,
-    caller: &Caller,
-    retry: RetryPolicy,
-) -> anyhow::Result<Client> {
-    // It is over before a nearer region were found.
-    build(
-        global,
-        caller,
-        Client::builder().retry(retry).discover(false),
-    )
-    .await
-}
-
-/// A client of what goes on for long: it may move to the nearest region, and to one that it finds.
-pub(crate) async fn lasting_client(
-    global: &Global,
-    caller: &Caller,
-    retry: RetryPolicy,
-) -> anyhow::Result<Client> {
-    build(global, caller, Client::builder().retry(retry)).await
-}
-
-async fn build(
     global: &Global,
     caller: &Caller,
     mut builder: ClientBuilder,

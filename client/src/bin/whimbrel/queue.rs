@@ -8,7 +8,7 @@ use whimbrel_client::RetryPolicy;
 use whimbrel_client::queue::{Outcome, Reason, Ticket, Write};
 
 use crate::args::{Flush, Global};
-use crate::connect::{Caller, client, client_of};
+use crate::connect::{Caller, client, client_of, steady};
 use crate::output::{Out, note};
 
 /// What cannot be sent soon is kept anyway.
@@ -25,7 +25,7 @@ pub(crate) async fn send(
     write: Write,
     out: &mut Out,
 ) -> anyhow::Result<()> {
-    let client = client_of(global, &Caller::USER, IMPATIENT).await?;
+    let client = client_of(global, &Caller::USER, steady().retry(IMPATIENT)).await?;
     let queue = client.queue(folder)?;
     let ticket = queue.enqueue(write).await?;
     let flushed = queue.flush().await?;

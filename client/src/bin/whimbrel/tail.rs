@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use whimbrel_client::RetryPolicy;
+use whimbrel_client::Client;
 use whimbrel_client::api::{Event, EventKind};
 
 use crate::args::{Global, Tail};
-use crate::connect::{Caller, lasting_client};
+use crate::connect::{Caller, client_of};
 use crate::output::{Out, note};
 use crate::pages::Pages;
 use crate::show;
@@ -19,7 +19,8 @@ pub(crate) async fn run(global: &Global, args: &Tail, out: &mut Out) -> anyhow::
 }
 
 async fn follow(global: &Global, args: &Tail, out: &mut Out) -> anyhow::Result<()> {
-    let client = lasting_client(global, &Caller::USER, RetryPolicy::default()).await?;
+    // It lasts: further regions are worth to be found.
+    let client = client_of(global, &Caller::USER, Client::builder()).await?;
     // Before the pages are read: what happens meanwhile then comes twice, and is told apart by id.
     let mut events = client.stream(args.since.as_deref()).await?;
     let mut region = events.region().map(str::to_owned);
@@ -54,7 +55,7 @@ async fn follow(global: &Global, args: &Tail, out: &mut Out) -> anyhow::Result<(
         };
         if events.region() != region.as_deref() {
             if let (Some(left), Some(now)) = (&region, events.region()) {
-                note(&format!("{left} does not answer; going on in {now}"));
+                note(&format!("lost the connection to {left}; going on in {now}"));
             }
             region = events.region().map(str::to_owned);
         }

@@ -10,7 +10,7 @@ use whimbrel_client::import::{BadRecord, Importer, Notice, OWNER, Summary};
 use whimbrel_client::token::SCOPE_SERVICE;
 
 use crate::args::{Export, Global, ImportGitter};
-use crate::connect::{Caller, client, lasting_client};
+use crate::connect::{Caller, client, client_of, steady};
 use crate::output::{Out, note};
 use crate::pages::Pages;
 
@@ -37,7 +37,10 @@ pub(crate) async fn import_gitter(
         scope: Some(SCOPE_SERVICE),
         anonymous: false,
     };
-    let client = lasting_client(global, &caller, PATIENCE).await?;
+    // It reads nothing. It moves only where it must: positions keep the order of the file as long as
+    // one region gives them.
+    let builder = steady().retry(PATIENCE).session(false);
+    let client = client_of(global, &caller, builder).await?;
 
     let mut importer = Importer::new(client);
     importer.concurrency = args.concurrency.get();
