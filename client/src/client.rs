@@ -36,7 +36,7 @@ use crate::{Error, EventStream, RetryPolicy, api};
 ///
 /// # Sessions
 ///
-/// A client remembers what its answers showed and wrote, and each call carries that: so a read
+/// A client remembers what its answers showed and wrote, and each read carries that: so it
 /// shows at least what was written and seen before, in any region. What no region has that can be
 /// reached is reported ([`Answer::stale`](crate::Answer::stale)), and the client goes on without it.
 /// One session is one user's: [`Client::acting_as`] starts a new one.
@@ -174,7 +174,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether calls carry what was seen and written before. Default: yes. Without it a read in
+    /// Whether reads carry what was seen and written before. Default: yes. Without it a read in
     /// another region may lack what was just written, unless [`Call::after`] asks for it. For
     /// programs that write much and read nothing, or that keep cursors themselves.
     pub fn session(mut self, session: bool) -> Self {

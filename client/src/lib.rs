@@ -4,7 +4,7 @@
 //! |---|---|
 //! | none | [`api`], the wire types, and [`token::Claims`] |
 //! | `token` | signing and verifying of tokens |
-//! | `sdk` | typed calls over HTTP and WebSocket |
+//! | `sdk` | `Client`: typed calls over HTTP and WebSocket, in whichever region is up; `OfflineQueue` |
 //! | `cli` | the `whimbrel` program, the import of chat exports, and the load generator |
 //!
 #![cfg_attr(

@@ -47,7 +47,11 @@ struct Behind {
 impl<T: DeserializeOwned> Call<T> {
     pub(crate) async fn send(self) -> Result<Answer<T>, Error> {
         let carried = match self.session() {
-            Some(session) => self.client.carried(session).await?,
+            Some(session) if self.is_read() => self.client.carried(session).await?,
+            Some(session) => {
+                self.client.keep_small(session).await;
+                Carried::default()
+            }
             None => Carried::default(),
         };
         let header = carried.header();
@@ -94,11 +98,16 @@ impl<T: DeserializeOwned> Call<T> {
         }
     }
 
+    /// Only reads carry what was seen. Writes wait for nothing; and what has died with its region
+    /// would live on in their joins.
+    fn is_read(&self) -> bool {
+        self.method == Method::GET
+    }
+
     fn answer(&self, reply: Reply<T>, by: &Target, tour: &mut Tour) -> Answer<T> {
         tour.tried.retain(|tried| tried.url != origin(&by.url));
         self.client.shared.scout.look_around();
-        let is_read = self.method == Method::GET;
-        let session = self.session().filter(|_| is_read);
+        let session = self.session().filter(|_| self.is_read());
         Answer {
             retries: tour.retries,
             stale: session.map(Session::stale).unwrap_or_default(),
@@ -111,7 +120,7 @@ impl<T: DeserializeOwned> Call<T> {
     fn behind(&self, target: &Arc<Target>, failure: &Failure, carried: &Carried) -> Option<Behind> {
         let may_retry = !self.client.shared.retry.give_up_after.is_zero();
         let is_of_session = self.after.is_none() && !carried.is_empty();
-        if self.method != Method::GET || !is_of_session || !may_retry {
+        if !is_of_session || !may_retry {
             return None;
         }
         let problem = failure.error.problem()?;
@@ -153,7 +162,7 @@ impl<T: DeserializeOwned> Call<T> {
 
     /// Where a part is missing, something may be not found for that reason.
     fn explain(&self, mut error: Error) -> Error {
-        if self.method == Method::GET
+        if self.is_read()
             && let Error::Api(problem) = &mut error
             && problem.code == ProblemCode::NotFound
             && let Some(session) = self.session()
@@ -222,6 +231,14 @@ impl Client {
                 Ok(carried) => return Ok(carried),
                 Err(_) => self.join(session).await?,
             }
+        }
+    }
+
+    /// Joins a part of what many writes or events have added: else it would grow without end. Who
+    /// comes by meanwhile does not wait for it, and a read that needs it says what is wrong.
+    pub(crate) async fn keep_small(&self, session: &Session) {
+        if session.is_large() && session.joining.try_lock().is_ok() {
+            let _ = self.join(session).await;
         }
     }
 

@@ -1,7 +1,7 @@
-//! What a user has seen and written, as cursors that go with every call.
+//! What a user has seen and written, as cursors that go with every read.
 //!
 //! Cursors are opaque, so the client cannot join two of them, and calls run side by side. Hence a
-//! *set* of cursors: every call carries all of it, and the region answers with the join of what it
+//! *set* of cursors: every read carries all of it, and the region answers with the join of what it
 //! was given and what it shows. That one cursor takes the place of exactly those that were sent;
 //! what other calls brought meanwhile stays. So the set always covers all that was ever seen.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::api::limits;
 
-/// What a call carries at most: longer headers are refused by some proxies. Two cursors are joined
+/// What a read carries at most: longer headers are refused by some proxies. Two cursors are joined
 /// also where they are longer.
 const HEADER_BYTES_MAX: usize = limits::CURSOR_BYTES_MAX;
 
@@ -31,7 +31,7 @@ pub(crate) struct Session {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What every call carries.
+    /// What every read carries.
     open: Vec<Arc<str>>,
     /// What no region had that answered: gone with a region, perhaps for good.
     lost: Vec<Lost>,
@@ -45,7 +45,7 @@ struct Lost {
     since: Instant,
 }
 
-/// What a call carries.
+/// What a read carries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Carried(Vec<Arc<str>>);
 
@@ -95,7 +95,7 @@ impl Session {
         (!all.is_empty()).then(|| all.join(","))
     }
 
-    /// What a call must carry; `Err` where that is too much for one header: a part of it, to be
+    /// What a read must carry; `Err` where that is too much for one header: a part of it, to be
     /// joined by a region first.
     pub(crate) fn carried(&self) -> Result<Carried, Carried> {
         let state = self.state();
@@ -137,10 +137,13 @@ impl Session {
         self.state().add(cursor);
     }
 
-    /// So much that a part of it is better joined before more comes.
+    /// So much came since the last join that a part of it is better joined before more comes.
     pub(crate) fn is_large(&self) -> bool {
-        let bytes: usize = self.state().open.iter().map(|cursor| cursor.len()).sum();
-        bytes > HEADER_BYTES_MAX / 2
+        let state = self.state();
+        let lengths = state.open.iter().map(|cursor| cursor.len());
+        // The longest is what was joined.
+        let since = lengths.clone().sum::<usize>() - lengths.max().unwrap_or_default();
+        since > HEADER_BYTES_MAX / 4
     }
 
     /// Gives up for now what was sent and no region has: later calls carry what was `available`

@@ -95,11 +95,8 @@ impl EventStream {
     /// The next event. After a transient error it may be called again, and goes on trying. Safe to
     /// drop half-way: no event is lost.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        if let Some(session) = &self.client.session
-            && session.is_large()
-        {
-            // Else many events would grow it without end. A call that needs it says what is wrong.
-            let _ = self.client.join(session).await;
+        if let Some(session) = &self.client.session {
+            self.client.keep_small(session).await;
         }
         loop {
             let Some(connection) = &mut self.connection else {

@@ -51,6 +51,9 @@ fn more_than_a_header_holds_is_joined_first_and_nothing_is_dropped() {
         session.add(&long(letter));
     }
     assert!(session.is_large());
+    let one = Session::default();
+    one.add(&long("a"));
+    assert!(!one.is_large(), "there is nothing to join");
     let part = session.carried().unwrap_err();
     assert_eq!(part.0.len(), 2, "with commas no third one fits");
     assert!(part.header().len() <= HEADER_BYTES_MAX);

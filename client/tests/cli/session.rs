@@ -67,7 +67,7 @@ fn builder(regions: &[(&str, &str)]) -> ClientBuilder {
 async fn counting() -> (Stub, Arc<Mutex<Vec<Option<BTreeSet<u64>>>>>) {
     let reads = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&reads);
-    let mut posts = 0;
+    let (mut posts, mut reads_made) = (0, 0);
     let stub = stub::start(move |request| {
         if request.method == "POST" {
             posts += 1;
@@ -75,6 +75,7 @@ async fn counting() -> (Stub, Arc<Mutex<Vec<Option<BTreeSet<u64>>>>>) {
             // Answers come in another order than they are made.
             return Reply::Later(Duration::from_millis(posts % 7), Box::new(reply));
         }
+        reads_made += 1;
         if request.path != "/v1/regions" {
             seen.lock().unwrap().push(after(request));
         }
@@ -82,7 +83,8 @@ async fn counting() -> (Stub, Arc<Mutex<Vec<Option<BTreeSet<u64>>>>>) {
             "/v1/regions" => json!({"self": "eu", "regions": []}),
             _ => page(),
         };
-        joined(request, "eu", &[], body)
+        let reply = joined(request, "eu", &[], body);
+        Reply::Later(Duration::from_millis(reads_made % 3), Box::new(reply))
     })
     .await;
     (stub, reads)
@@ -136,15 +138,39 @@ async fn of_calls_side_by_side_nothing_is_dropped() {
     let client = builder(&[("eu", &eu.url)]).build().unwrap();
     for round in 1..=ROUNDS {
         let mut calls = JoinSet::new();
-        for _ in 0..CALLS {
+        for call in 0..CALLS {
             let client = client.clone();
-            calls.spawn(async move { client.post("c1", &PostMessage::default()).await.unwrap() });
+            calls.spawn(async move {
+                // Some begin when others are done.
+                tokio::time::sleep(Duration::from_millis(call % 5)).await;
+                client.post("c1", &PostMessage::default()).await.unwrap();
+                client.messages("c1").await.unwrap();
+            });
         }
         calls.join_all().await;
         client.messages("c1").await.unwrap();
         let last = reads.lock().unwrap().last().unwrap().clone().unwrap();
         assert_eq!(last, (1..=round * CALLS).collect(), "round {round}");
     }
+}
+
+#[tokio::test]
+async fn many_writes_without_a_read_are_joined_now_and_then() {
+    const WRITES: u64 = 1_500;
+    let (eu, reads) = counting().await;
+    let client = builder(&[("eu", &eu.url)]).build().unwrap();
+    for _ in 0..WRITES / 10 {
+        let mut calls = JoinSet::new();
+        for _ in 0..10 {
+            let client = client.clone();
+            calls.spawn(async move { client.post("c1", &PostMessage::default()).await.unwrap() });
+        }
+        calls.join_all().await;
+    }
+    let joins = eu.count("/v1/regions");
+    assert!((1..10).contains(&joins), "{joins}");
+    client.messages("c1").await.unwrap();
+    assert_eq!(*reads.lock().unwrap(), [Some((1..=WRITES).collect())]);
 }
 
 #[tokio::test]

@@ -13,8 +13,10 @@ use crate::show;
 
 pub(crate) async fn run(global: &Global, args: &Tail, out: &mut Out) -> anyhow::Result<()> {
     tokio::select! {
-        done = follow(global, args, out) => done,
+        // First of all, so that Ctrl-C is heard before anything is shown.
+        biased;
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        done = follow(global, args, out) => done,
     }
 }
 
