@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use whimbrel_client::api::{EventKind, Message, PostMessage, ProblemCode};
 
-use crate::harness::{Cluster, group, next, say, text};
+use crate::harness::{Cluster, REGIONS, group, http, next, say, text};
 use crate::wait::{ensure, until, within};
 
 /// G9: a cursor from one region makes the answer of another include what was written.
@@ -35,6 +35,60 @@ async fn g9_one_reads_what_one_wrote_elsewhere() {
         let list = ana[from].conversations().after(&covers).await.unwrap();
         let last = list.conversations[0].last_message.as_ref().unwrap();
         assert_eq!(last.id, message.id);
+    }
+}
+
+/// G9: several cursors go with one call, and one comes back for all of them, from writes too.
+#[tokio::test(flavor = "multi_thread")]
+async fn g9_cursors_are_joined_by_whoever_answers() {
+    let cluster = Cluster::start().await;
+    let ana = cluster.everywhere("ana");
+    // In different shards, mostly; nothing gets from region to region.
+    cluster.cut_all();
+    let mut posts = Vec::new();
+    for round in 0..6 {
+        let client = &ana[round % 3];
+        let id = group(client, &[]).await;
+        let posted = client.post(&id, &text("hi")).await.unwrap();
+        posts.push((id, posted.cursor.clone().unwrap(), posted.value.message.id));
+    }
+    let all: Vec<&str> = posts.iter().map(|(_, cursor, _)| cursor.as_str()).collect();
+    let token = cluster.token("ana", None);
+    let call = async |region: &str, method: reqwest::Method, path: &str, after: &str| {
+        let url = format!("{}/v1/{path}", cluster.node(region).url());
+        let mut request = http().request(method, url).bearer_auth(&token);
+        if !after.is_empty() {
+            request = request.header("whimbrel-after", after);
+        }
+        let answer = request
+            .json(&serde_json::json!({"text": "ho"}))
+            .send()
+            .await;
+        let answer = answer.unwrap().error_for_status().unwrap();
+        let joined = answer.headers().get("whimbrel-joined");
+        joined.map(|joined| joined.to_str().unwrap().to_owned())
+    };
+    // It was made in us.
+    let reads = format!("conversations/{}/messages", posts[1].0);
+    assert_eq!(call("us", reqwest::Method::GET, &reads, "").await, None);
+    // A write waits for nothing, and gives one cursor for all.
+    let joined = call("us", reqwest::Method::POST, &reads, &all.join(",")).await;
+    let joined = joined.expect("it carried some");
+    let read = ana[2].messages(&posts[2].0);
+    let error = read.after(&joined).await.unwrap_err();
+    let problem = error.problem().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(problem.waiting_for, ["eu", "us"]);
+    cluster.heal_all();
+    cluster.converged().await;
+    for (region, client) in REGIONS.iter().zip(&ana) {
+        for after in [joined.clone(), all.join(", ")] {
+            let again = call(region, reqwest::Method::GET, &reads, &after).await;
+            assert!(again.is_some());
+            for (id, _, message) in &posts {
+                let page = client.messages(id).after(&after).await.unwrap();
+                assert!(page.messages.iter().any(|m| m.id == *message), "{region}");
+            }
+        }
     }
 }
 

@@ -158,6 +158,16 @@ impl Cluster {
         self.key.sign(&claims).expect("the key signs")
     }
 
+    /// A user of all regions, as an app would use them: in `home` while it is up.
+    pub(crate) fn app(&self, home: &str, user: &str) -> Client {
+        let regions = self.nodes.values();
+        let builder = regions.fold(Client::builder(), |builder, node| {
+            builder.region(&node.config.region, node.url())
+        });
+        let builder = builder.prefer(home).token(self.token(user, None));
+        builder.build().expect("a client can be made")
+    }
+
     /// A user in a region. Calls are made once: what fails is for the test to see.
     pub(crate) fn client(&self, region: &str, user: &str) -> Client {
         self.client_with(region, &self.token(user, None))
@@ -171,6 +181,8 @@ impl Cluster {
     fn client_with(&self, region: &str, token: &str) -> Client {
         let builder = Client::builder()
             .region(region, self.node(region).url())
+            .only(region)
+            .session(false)
             .token(token)
             .timeout(Duration::from_secs(20))
             .retry(RetryPolicy::NEVER);

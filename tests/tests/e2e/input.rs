@@ -528,6 +528,12 @@ fn parameters(t: &mut Table, id: &str, own: &whimbrel_client::api::Message) {
     for (name, value) in [
         ("whimbrel-after", "!"),
         ("whimbrel-after", "AAAA"),
+        ("whimbrel-after", ""),
+        ("whimbrel-after", "AQAA,"),
+        (
+            "whimbrel-after",
+            &"AQAA,".repeat(limits::AFTER_BYTES_MAX / 5 + 1),
+        ),
         ("idempotency-key", ""),
         ("idempotency-key", "gr\u{fc}n"),
         ("idempotency-key", &"x".repeat(129)),

@@ -32,6 +32,9 @@ mod input;
 // What outside clients are written against.
 mod openapi;
 
+// What apps see of it: the SDK over regions that die.
+mod sdk;
+
 // The programs as people use them.
 mod bench;
 mod config;

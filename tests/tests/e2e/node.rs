@@ -168,10 +168,15 @@ impl Node {
         child.kill().await.expect("a child can be killed");
     }
 
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("it runs");
+        signal(child.id().expect("it has not ended by itself"), name);
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) async fn stop(&mut self) {
-        let child = self.child.as_mut().expect("it runs");
-        signal(child.id().expect("it has not ended by itself"), "TERM");
+        self.signal("TERM");
         let status = self.ended().await;
         assert!(
             status.success(),
