@@ -43,12 +43,10 @@ pub enum EventKind {
         /// Its row.
         row: Message,
     },
-    /// A read marker.
+    /// A read marker has grown. How far a session is told depends on what it was told before.
     Receipt {
         /// Whose.
         user: String,
-        /// The latest message that it covers.
-        message: Option<MessageId>,
     },
     /// Somebody types. Not stored.
     Typing {
@@ -104,11 +102,7 @@ pub async fn render(
         Happening::Edited(id) => message(tx, scope, MessageChange::Edited, id).await?,
         Happening::Redacted(id) => message(tx, scope, MessageChange::Redacted, id).await?,
         Happening::Reacted(id) => message(tx, scope, MessageChange::Reacted, id).await?,
-        Happening::Receipt { user } => {
-            let marker = marker(tx, scope, &user).await?;
-            let message = last_covered(tx, scope, &marker).await?.map(|(_, id)| id);
-            EventKind::Receipt { user, message }
-        }
+        Happening::Receipt { user } => EventKind::Receipt { user },
     };
     Ok(Event {
         scope: *scope,

@@ -18,12 +18,12 @@ use whimbrel_replication::op::Standing;
 
 use crate::apply::corrupt;
 use crate::apply::rows::Crossing;
-use crate::event::{Event, EventKind, MessageChange, marker, render};
+use crate::event::{Event, EventKind, MessageChange, last_covered, marker, render};
 use crate::execute::my_reactions;
 use crate::identity::Identity;
 use crate::resume::{Resume, Source};
 use crate::store::keys::{self, Scope};
-use crate::store::{RangeOptions, RunOptions, Store, StoreError};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction};
 use crate::tailer::{SessionId, Standpoint, Tailers};
 use crate::view;
 
@@ -219,24 +219,12 @@ impl Session {
         if let Some(place) = event.place {
             self.token.advance(shard, place.origin, place.at);
         }
-        let Some(kind) = kind else {
+        let Some((kind, marker)) = kind else {
             return Ok(());
         };
-        let seen = self.token.shard(shard).cloned().unwrap_or_default();
-        let mut cursor = Cursor::of(shard, seen);
-        if let EventKind::Receipt { user, .. } = &event.kind {
-            // A receipt's cursor is the marker itself.
-            let (scope, user) = (event.scope, user.clone());
-            let marker = self
-                .context
-                .store
-                .read(RunOptions::default(), move |tx| {
-                    let user = user.clone();
-                    async move { marker(&tx, &scope, &user).await }
-                })
-                .await?;
-            cursor = Cursor::of(shard, marker);
-        }
+        // A receipt's cursor is the marker itself.
+        let covers = marker.or_else(|| self.token.shard(shard).cloned());
+        let cursor = Cursor::of(shard, covers.unwrap_or_default());
         self.ready.push_back(api::Event {
             kind,
             conversation: Some(event.scope.conversation.to_string()),
@@ -251,12 +239,14 @@ impl Session {
         matches!(&event.kind, EventKind::Message { id, .. } if self.stale.contains(id))
     }
 
+    /// What this user is told, and of a receipt the marker.
     async fn personal(
         &self,
         event: &Event,
         covered: bool,
-    ) -> Result<Option<api::EventKind>, StoreError> {
-        Ok(match &event.kind {
+    ) -> Result<Option<(api::EventKind, Option<ShardCursor>)>, StoreError> {
+        let mut marker = None;
+        let kind = match &event.kind {
             EventKind::Conversation => Some(api::EventKind::Conversation),
             EventKind::Member { user, standing } => {
                 standing.map(|standing| api::EventKind::Member {
@@ -264,10 +254,14 @@ impl Session {
                     role: view::membership(standing),
                 })
             }
-            EventKind::Receipt { user, message } => Some(api::EventKind::Receipt {
-                user: user.clone(),
-                message: message.map(|id| id.to_string()),
-            }),
+            EventKind::Receipt { user } => {
+                let (covers, message) = self.receipt(&event.scope, user).await?;
+                marker = Some(covers);
+                Some(api::EventKind::Receipt {
+                    user: user.clone(),
+                    message: message.map(|id| id.to_string()),
+                })
+            }
             EventKind::Typing { user } if *user == self.user => None,
             EventKind::Typing { user } => Some(api::EventKind::Typing { user: user.clone() }),
             EventKind::Message { change, id, row } => {
@@ -290,7 +284,28 @@ impl Session {
                     }
                 })
             }
-        })
+        };
+        Ok(kind.map(|kind| (kind, marker)))
+    }
+
+    /// A user's read marker, and the latest message that it covers, as far as this reader was told
+    /// what there is: it may have grown since over messages of which they hear later.
+    async fn receipt(
+        &self,
+        scope: &Scope,
+        user: &str,
+    ) -> Result<(ShardCursor, Option<MessageId>), StoreError> {
+        let told = self.token.shard(scope.shard).cloned().unwrap_or_default();
+        let (scope, user) = (*scope, user.to_owned());
+        let read = move |tx: Arc<Transaction>| {
+            let (user, told) = (user.clone(), told.clone());
+            async move {
+                let marker = marker(&tx, &scope, &user).await?.capped_at(&told);
+                let message = last_covered(&tx, &scope, &marker).await?;
+                Ok((marker, message.map(|(_, id)| id)))
+            }
+        };
+        self.context.store.read(RunOptions::default(), read).await
     }
 
     /// A message that was given out from another place is not posted again; if it has moved since,

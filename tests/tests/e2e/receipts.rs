@@ -129,6 +129,37 @@ async fn g6_who_joins_late_has_no_unread_history() {
     }
 }
 
+/// G10: who was away hears of each mark with what it covered, not with messages of which they hear
+/// later.
+#[tokio::test(flavor = "multi_thread")]
+async fn g10_who_was_away_hears_of_no_receipt_before_its_message() {
+    const ROUNDS: usize = 3;
+    let cluster = Cluster::of(&["eu"]).await;
+    let (ana, ben) = (cluster.client("eu", "ana"), cluster.client("eu", "ben"));
+    let id = group(&ana, &["ben"]).await;
+    let token = ana.sync(None).await.unwrap().value.token;
+    let mut expected = Vec::new();
+    for round in 0..ROUNDS {
+        expected.push(say(&ana, &id, &format!("round {round}")).await.message.id);
+        let page = ben.messages(&id).await.unwrap().value;
+        ben.mark_read(&id, &page.cursor).await.unwrap();
+    }
+    let events = ana.sync(Some(&token)).await.unwrap().value.events;
+    let mut shown = Vec::new();
+    let mut receipts = Vec::new();
+    for event in &events {
+        match &event.kind {
+            EventKind::MessagePosted { message } => shown.push(message.id.clone()),
+            EventKind::Receipt { message, .. } => {
+                assert_eq!(message.as_ref(), shown.last(), "told before its message");
+                receipts.extend(message.clone());
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((&shown, &receipts), (&expected, &expected));
+}
+
 /// G6: with posts, marks and partitions by chance, what is unread is what no marked page held.
 #[tokio::test(flavor = "multi_thread")]
 async fn g6_unread_equals_a_recount() {
