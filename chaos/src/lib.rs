@@ -4,5 +4,6 @@
 pub mod check;
 pub mod history;
 pub mod link;
+pub mod workload;
 
 pub use check::check;
