@@ -9,6 +9,7 @@
 
 // Starting and stopping clusters.
 mod harness;
+mod load;
 mod node;
 mod programs;
 mod wait;
@@ -23,7 +24,10 @@ mod streams;
 // What regions owe each other.
 mod causality;
 mod convergence;
+mod kills;
 mod outages;
+mod partition;
+mod slow_links;
 
 // Who must not get in, and what must not get through.
 mod hostile_peers;
