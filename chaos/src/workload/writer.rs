@@ -125,7 +125,7 @@ impl Writer {
 
     /// One write, sent until there is an answer, or until the user has had enough. `sends` has a
     /// call for each way.
-    async fn write<T: DeserializeOwned + Clone + 'static>(
+    async fn write<T: DeserializeOwned + Clone + Send + 'static>(
         &mut self,
         call: Call,
         sends: Vec<whimbrel_client::Call<T>>,

@@ -93,6 +93,12 @@ fn headers() -> impl Iterator<Item = (&'static str, Header)> {
             "Covers what the answer shows or wrote, in every region.",
         ),
         (
+            "Whimbrel-Joined",
+            reference(Cursor::name()),
+            "There where the request had `Whimbrel-After`: covers its cursors and what the answer \
+             shows or wrote.",
+        ),
+        (
             "Idempotency-Replayed",
             only("true").into(),
             "There where this request had been done before, and nothing was written now.",
@@ -180,6 +186,9 @@ fn surround(operation: &mut Operation, is_write: bool) {
         put("Whimbrel-Region");
         if status.starts_with('2') && (has_key || reads_after) {
             put("Whimbrel-Cursor");
+        }
+        if status.starts_with('2') && reads_after {
+            put("Whimbrel-Joined");
         }
         if status.starts_with('2') && has_key {
             put("Idempotency-Replayed");

@@ -59,7 +59,7 @@ pub(super) struct OfReaction {
 impl IntoParams for After {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let description = "The answer includes what these cursors cover: the call waits for it, for \
-                           at most two seconds.";
+                           at most two seconds. At most 16 KiB together.";
         vec![header::<Cursors>("Whimbrel-After", description)]
     }
 }

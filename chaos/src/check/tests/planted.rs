@@ -545,7 +545,7 @@ fn g8_a_retried_post_may_be_told_again_by_who_is_behind() {
         |history, _| {
             history
                 .told(2)
-                .extend([Told::Behind, Told::Posted(first("a e"))])
+                .extend([Told::Behind, Told::Posted(first("a e"))]);
         },
         "G8: session 2 heard twice of m1",
     );
