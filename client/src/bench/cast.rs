@@ -122,6 +122,9 @@ pub(super) fn client(
         .token(token(target, user, scope)?)
         .timeout(Duration::from_secs(30))
         .retry(RetryPolicy::NEVER)
+        // This region is measured; the others are not to be asked.
+        .discover(false)
+        .session(false)
         .build()
 }
 

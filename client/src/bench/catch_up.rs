@@ -280,7 +280,12 @@ mod tests {
             .arg(eu.join("config.toml"))
             .spawn()
             .unwrap();
-        assert!(serves(node.id(), &eu));
+        // Just after the start of a program the system may not show its command line yet.
+        let started = Instant::now();
+        while !serves(node.id(), &eu) {
+            assert!(started.elapsed() < Duration::from_secs(20), "not found");
+            std::thread::yield_now();
+        }
         assert!(
             serves(node.id(), &us.join("..").join("eu")),
             "the same by another name"
