@@ -33,15 +33,15 @@ impl Edits {
         original: &str,
     ) -> Result<Self, StoreError> {
         let (begin, end) = scope.changes(id);
-        let mut document = Document::new(id, original);
         let mut rows = BTreeMap::new();
-        for (_, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
+        for (key, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
             let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
-            let hash = document.apply(&row.change).map_err(|error| {
-                StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
-            })?;
-            rows.insert(hash, row);
+            rows.insert(scope.change_hash(&key).map_err(corrupt)?, row);
         }
+        let changes = rows.values().map(|row| &row.change[..]);
+        let document = Document::load(id, original, changes).map_err(|error| {
+            StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
+        })?;
         Ok(Self { document, rows })
     }
 

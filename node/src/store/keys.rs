@@ -276,6 +276,14 @@ impl Scope {
         below(prefix)
     }
 
+    /// The change at the end of a key of an edit.
+    pub fn change_hash(&self, key: &[u8]) -> Result<ChangeHash, DecodeError> {
+        let rest = key.get(self.prefix("e").len()..).unwrap_or_default();
+        let (_, bytes): (Vec<u8>, Vec<u8>) =
+            unpack(rest).map_err(|_| DecodeError::Range("edit key"))?;
+        bytes.as_slice().try_into()
+    }
+
     /// `x/message/emoji/user`: a reaction.
     pub fn reaction(&self, message: &MessageId, emoji: &str, user: &str) -> Vec<u8> {
         let mut key = self.prefix("x");

@@ -54,7 +54,8 @@ impl Document {
             waiting: BTreeMap::new(),
         };
         document
-            .admit(genesis)
+            .note(&genesis)
+            .and_then(|()| Ok(document.doc.apply_changes([genesis])?))
             .expect("the first change of an empty document has no deps");
         document
     }
@@ -64,26 +65,37 @@ impl Document {
         self.genesis
     }
 
+    /// Of a message and its stored changes, in any order. The same as [`Self::apply`] for each of
+    /// them, in one step: Automerge takes many changes at once in little more time than one.
+    pub fn load<'a>(
+        message: &MessageId,
+        original: &str,
+        changes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, TextError> {
+        let mut document = Self::new(message, original);
+        for change in changes {
+            let change = parse(change)?;
+            document.waiting.insert(hash_of(&change), change);
+        }
+        let ready = document.take_ready();
+        document.doc.apply_changes(ready)?;
+        Ok(document)
+    }
+
     /// Takes a change of another replica or of the store. Costs little where it is refused.
     ///
     /// A change whose deps have not come is kept, and [`Self::missing`] says so.
     pub fn apply(&mut self, change: &[u8]) -> Result<ChangeHash, TextError> {
-        scan::scan(change)?;
-        let parsed = Change::try_from(change).map_err(|_| TextError::Malformed("columns"))?;
-        // Parsing a change does not look at its checksum.
-        if change[4..8] != parsed.hash().0[..4] {
-            return Err(TextError::Malformed("checksum"));
-        }
-        if parsed.len() > CHANGE_OPS_MAX {
-            return Err(TextError::TooLarge);
-        }
-        let hash = ChangeHash::from_bytes(parsed.hash().0);
+        let parsed = parse(change)?;
+        let hash = hash_of(&parsed);
         if self.history.contains(&hash) || self.waiting.contains_key(&hash) {
             return Ok(hash);
         }
         if self.is_ready(&parsed) {
-            self.admit(parsed)?;
-            self.admit_waiting();
+            self.note(&parsed)?;
+            let mut ready = vec![parsed];
+            ready.extend(self.take_ready());
+            self.doc.apply_changes(ready)?;
         } else {
             self.waiting.insert(hash, parsed);
         }
@@ -168,29 +180,49 @@ impl Document {
             .all(|hash| self.history.contains(&ChangeHash::from_bytes(hash.0)))
     }
 
-    fn admit(&mut self, change: Change) -> Result<(), TextError> {
-        self.history.admit(&change)?;
+    /// Checks a change whose deps are all here, and notes it; the document is still to be given it.
+    fn note(&mut self, change: &Change) -> Result<(), TextError> {
+        self.history.admit(change)?;
         for dep in change.deps() {
             self.heads.remove(&ChangeHash::from_bytes(dep.0));
         }
-        self.heads.insert(ChangeHash::from_bytes(change.hash().0));
-        self.doc.apply_changes([change])?;
+        self.heads.insert(hash_of(change));
         Ok(())
     }
 
-    /// Admits what has waited and is ready now. A malformed one among it is dropped: its fault was
-    /// not to be seen before its deps were here.
-    fn admit_waiting(&mut self) {
-        while let Some(hash) = self
+    /// Notes what has waited and is ready now, each after its deps. A malformed one among it is
+    /// dropped: its fault was not to be seen before its deps were here.
+    fn take_ready(&mut self) -> Vec<Change> {
+        let mut ready = Vec::new();
+        let mut next: Vec<ChangeHash> = self
             .waiting
             .iter()
-            .find(|(_, change)| self.is_ready(change))
+            .filter(|(_, change)| self.is_ready(change))
             .map(|(hash, _)| *hash)
-        {
-            if let Some(change) = self.waiting.remove(&hash) {
-                let _ = self.admit(change);
+            .collect();
+        // Who waits for whom, so that each change is looked at once a dep.
+        let mut waiters: BTreeMap<ChangeHash, Vec<ChangeHash>> = BTreeMap::new();
+        for (hash, change) in &self.waiting {
+            for dep in change.deps() {
+                let dep = ChangeHash::from_bytes(dep.0);
+                waiters.entry(dep).or_default().push(*hash);
             }
         }
+        while let Some(hash) = next.pop() {
+            let Some(change) = self.waiting.remove(&hash) else {
+                continue;
+            };
+            if self.note(&change).is_err() {
+                continue;
+            }
+            ready.push(change);
+            let freed = waiters.remove(&hash).unwrap_or_default();
+            next.extend(freed.into_iter().filter(|waiter| {
+                let waiting = self.waiting.get(waiter);
+                waiting.is_some_and(|change| self.is_ready(change))
+            }));
+        }
+        ready
     }
 
     fn resolve(&self, base: &RevisionRef) -> Result<Vec<ChangeHash>, TextError> {
@@ -218,6 +250,24 @@ impl Document {
     fn public(&self, heads: impl IntoIterator<Item = ChangeHash>) -> Revision {
         Revision::new(heads.into_iter().filter(|h| *h != self.genesis).collect())
     }
+}
+
+/// A change from outside, checked as far as it can be by itself.
+fn parse(change: &[u8]) -> Result<Change, TextError> {
+    scan::scan(change)?;
+    let parsed = Change::try_from(change).map_err(|_| TextError::Malformed("columns"))?;
+    // Parsing a change does not look at its checksum.
+    if change[4..8] != parsed.hash().0[..4] {
+        return Err(TextError::Malformed("checksum"));
+    }
+    if parsed.len() > CHANGE_OPS_MAX {
+        return Err(TextError::TooLarge);
+    }
+    Ok(parsed)
+}
+
+fn hash_of(change: &Change) -> ChangeHash {
+    ChangeHash::from_bytes(change.hash().0)
 }
 
 fn to_automerge(hash: &ChangeHash) -> automerge::ChangeHash {
