@@ -29,6 +29,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Readers have nothing to say.
 const INCOMING_BYTES_MAX: usize = 4096;
+/// Clients send next to nothing. It is kept for each stream: most are idle.
+const READ_BUFFER_BYTES: usize = 1024;
+/// Events are sent together up to this, and one by one where they are rare.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 const CLOSE_GOING_AWAY: u16 = 1001;
 const CLOSE_INTERNAL: u16 = 1011;
@@ -103,7 +107,10 @@ pub(super) async fn stream(
         ));
     }
     let connection = Connections::open(&app, &caller)?;
-    let upgrade = upgrade.max_message_size(INCOMING_BYTES_MAX);
+    let upgrade = upgrade
+        .max_message_size(INCOMING_BYTES_MAX)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES);
     // Opened before the upgrade is answered: what is committed after the handshake is on the stream.
     let session = Session::open(app.session_context(), caller.user, since).await?;
     Ok(upgrade.on_upgrade(move |socket| serve(app, session, socket, connection)))
