@@ -122,6 +122,7 @@ async fn g17_foreign_nodes_get_no_link() {
         node.ready().await;
         let theirs = whimbrel_client::Client::builder()
             .url(node.url())
+            .discover(false)
             .token(cluster.token("eve", None));
         let theirs = theirs.build().unwrap();
         let bait = group(&theirs, &["ana"]).await;
