@@ -9,7 +9,14 @@ use crate::config::{Log, LogFormat};
 
 /// Installs the process's log output. Once.
 pub fn init(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).context("the log filter does not parse")?;
+    // Automerge notes every step of a merge as a span, which costs more than some merges do.
+    let quiet = if log.filter.contains("automerge") {
+        ""
+    } else {
+        ",automerge=warn"
+    };
+    let filter = EnvFilter::try_new(format!("{}{quiet}", log.filter))
+        .context("the log filter does not parse")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
