@@ -56,7 +56,8 @@ impl Plan {
     }
 }
 
-/// A user's way to a region. It must try a call once only: here, each try counts.
+/// A user's way to a region: a client that asks only this region, tries a call once, as each try is
+/// recorded, and carries no cursors of its own accord.
 pub type Way = (String, Client);
 
 /// Users at work.
