@@ -69,12 +69,16 @@ impl<'a> Stream<'_, 'a> {
         let mut redacted = BTreeSet::new();
         let mut markers = BTreeMap::new();
         let mut is_behind = false;
+        let mut here = BTreeSet::new();
         for told in told {
             match told {
                 Told::Posted(seen) => {
-                    // A region that is behind cannot know that it was told from another place.
+                    // A region that is behind cannot know that it was told from another place; what
+                    // it told itself it knows.
                     let again = self.posted.contains_key(seen.id.as_str());
-                    if again && !(is_behind && self.may_have_moved(&seen.id)) {
+                    let first_here = here.insert(&seen.id);
+                    let excused = is_behind && first_here && self.may_have_moved(&seen.id);
+                    if again && !excused {
                         found.push(Violation::ToldTwice {
                             session: self.session,
                             message: seen.id.clone(),

@@ -183,7 +183,15 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "a page goes back to the one before",
-        make: |history, _, chance| {
+        make: |history, settled, chance| {
+            // What moved up later may stand before the page that lacks it.
+            let stays = |seen: &Seen| {
+                let mut regions = settled.regions.values();
+                regions.all(|state| {
+                    let mut shown = state.conversations.values().flatten();
+                    shown.any(|m| m.id == seen.id && m.position == seen.position)
+                })
+            };
             let mut candidates = Vec::new();
             for pair in history.operations.windows(2) {
                 let (Some(one), Some(other)) = (page(&pair[0].outcome), page(&pair[1].outcome))
@@ -194,7 +202,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
                 let newer = one.messages.last().map(|seen| &seen.position);
                 let last = other.messages.last();
                 if pair[0].id.session == pair[1].id.session
-                    && last.is_some_and(|last| newer < Some(&last.position))
+                    && last.is_some_and(|last| newer < Some(&last.position) && stays(last))
                 {
                     candidates.push((pair[1].id, one.clone()));
                 }

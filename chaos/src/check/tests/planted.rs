@@ -543,6 +543,13 @@ fn g8_a_retried_post_may_be_told_again_by_who_is_behind() {
     assert_eq!(violations, []);
     found(
         |history, _| {
+            let again = Told::Posted(second());
+            history.told(2).extend([Told::Behind, again.clone(), again]);
+        },
+        "G8: session 2 heard twice of m2",
+    );
+    found(
+        |history, _| {
             history
                 .told(2)
                 .extend([Told::Behind, Told::Posted(first("a e"))]);
