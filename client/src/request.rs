@@ -121,6 +121,11 @@ impl<T> Call<T> {
         self
     }
 
+    /// The key of a write.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// A cursor that the answer to a read must include, or several, comma-separated. The session's
     /// own go along anyway; but what is asked for here is never left out: where it cannot be had,
     /// the call fails with [`ProblemCode::NotCaughtUp`](crate::api::ProblemCode::NotCaughtUp).

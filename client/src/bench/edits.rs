@@ -111,6 +111,9 @@ async fn prepare(
                 left.set(left.get() - 1);
                 let mut message = editor.post(&mut line).await?;
                 for nth in 0..earlier {
+                    if *control.stop.borrow() {
+                        return Ok(());
+                    }
                     let text = message.with_word(nth, "earlier");
                     message = editor.edit(&mut line, &message, &text).await?;
                 }

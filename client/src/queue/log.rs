@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use super::QueueError;
 use super::entry::{Entry, Reason, Sent, Ticket};
 
 const VERSION: u32 = 1;
+
+const LOCK_MOMENT: Duration = Duration::from_millis(250);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,11 @@ impl Record {
             next,
         }
     }
+
+    /// Whether its line may begin so.
+    fn starts(&self, bytes: &[u8]) -> bool {
+        line(self).starts_with(bytes)
+    }
 }
 
 #[derive(Debug)]
@@ -45,13 +54,16 @@ pub(super) struct Log {
     pub(super) lines: usize,
     /// A write failed: what the file holds is not known until it is read again.
     broken: bool,
+    /// Where the end of the file was put when it was cut off.
+    pub(super) cut: Option<PathBuf>,
     /// Held while the queue is open.
     _lock: File,
 }
 
 impl Log {
     /// Opens the log in a folder, which is made if need be, and reads it. What a crash left of a
-    /// last line is cut off: whoever wrote it was never told that it was kept.
+    /// last line is cut off, and put aside: whoever wrote it was never told that it was kept, but
+    /// who knows what else has happened to the disk.
     pub(super) fn open(folder: &Path) -> Result<(Self, Vec<Record>), QueueError> {
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
@@ -69,7 +81,7 @@ impl Log {
             .write(true)
             .open(&lock_path)
             .map_err(failed("open", &lock_path))?;
-        match lock.try_lock() {
+        match take(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(QueueError::InUse {
@@ -95,10 +107,15 @@ impl Log {
             bytes,
             lines: records.len(),
             broken: false,
+            cut: None,
             _lock: lock,
             path,
         };
-        if bytes < text.len() as u64 {
+        let whole = usize::try_from(bytes).unwrap_or(text.len());
+        if whole < text.len() {
+            let aside = log.path.with_extension("cut");
+            put_aside(&aside, &text[whole..]).map_err(failed("write", &aside))?;
+            log.cut = Some(aside);
             let cut = log.file.set_len(bytes).and_then(|()| log.file.sync_all());
             cut.map_err(failed("cut", &log.path))?;
         }
@@ -170,6 +187,27 @@ impl Log {
     }
 }
 
+/// A program that this process has just forked keeps the locks of files that were closed meanwhile,
+/// until it is its own program: a lock counts as taken only after a moment.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_MOMENT => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            taken => return taken,
+        }
+    }
+}
+
+fn put_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().create(true).append(true).open(path)?;
+    file.write_all(bytes)?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
 fn line(record: &Record) -> Vec<u8> {
     // No map keys and no values that JSON cannot hold.
     let mut line = serde_json::to_vec(record).expect("records always serialize");
@@ -183,12 +221,16 @@ fn read(text: &[u8]) -> Result<(Vec<Record>, u64), (usize, String)> {
     let mut bytes = 0;
     for (number, line) in (1..).zip(text.split_inclusive(|&byte| byte == b'\n')) {
         if line.last() != Some(&b'\n') {
+            // Torn in its first line it is a new queue; anything else is somebody else's file.
+            if number == 1 && !Record::head(1).starts(line) {
+                return Err((number, "this is no queue".to_owned()));
+            }
             break;
         }
         let record: Record = match serde_json::from_slice(line) {
             Ok(record) => record,
-            // Torn, too: its end came to the disk before its middle.
-            Err(_) if bytes + line.len() == text.len() => break,
+            // Torn, too: its end came to the disk before its middle, which reads as zeros.
+            Err(_) if number > 1 && bytes + line.len() == text.len() && line.contains(&0) => break,
             Err(error) => return Err((number, error.to_string())),
         };
         match (&record, number) {
@@ -234,6 +276,10 @@ mod tests {
         let mut holed = whole.clone();
         holed[second + 2] = 0;
         assert_eq!(read(&holed).unwrap().0.len(), 2);
+        // Whole, but not a record: that is no crash.
+        let mut changed = whole.clone();
+        changed[second + 2] = b'#';
+        assert_eq!(read(&changed).unwrap_err().0, 3);
         // Of a line before it, which was kept, that is damage.
         let mut damaged = whole;
         damaged[second - 3] = 0;
@@ -250,6 +296,11 @@ mod tests {
         assert!(read(&of(&[newer])).unwrap_err().1.contains("version 1"));
         assert!(read(&of(&[cleared(1)])).is_err());
         assert!(read(&of(&[Record::head(1), Record::head(1)])).is_err());
-        assert!(read(b"").unwrap().0.is_empty());
+        for other in [&b"garbage"[..], b"garbage\n", &[0; 3000], b"{\"add\":"] {
+            assert_eq!(read(other).unwrap_err().0, 1, "{other:?}");
+        }
+        for new in [&b""[..], b"{", b"{\"queue\":{\"version\":1,"] {
+            assert!(read(new).unwrap().0.is_empty(), "{new:?}");
+        }
     }
 }

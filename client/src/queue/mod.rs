@@ -221,6 +221,12 @@ impl OfflineQueue {
         Ok(Flush { finished, stopped })
     }
 
+    /// What a crash had left of an entry when the queue was opened was cut off and put into this
+    /// file. Nobody was told that it was kept.
+    pub fn cut_off(&self) -> Option<PathBuf> {
+        self.inner().log.cut.clone()
+    }
+
     /// What waits, in order.
     pub fn waiting(&self) -> Vec<(Ticket, Write)> {
         let inner = self.inner();

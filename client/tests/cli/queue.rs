@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -312,9 +313,15 @@ async fn one_at_a_time() {
         "--token",
         "t",
     ]);
-    let output = command.output().unwrap();
-    assert!(stderr(&output).contains("in use"), "{}", stderr(&output));
+    // The program waits for its turn.
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = told.next().unwrap().unwrap();
+    assert!(line.contains("waiting for it"), "{line}");
     drop(queue);
+    let line = told.next().unwrap().unwrap();
+    assert!(line.contains("nothing waits"), "{line}");
+    assert!(child.wait().unwrap().success());
     OfflineQueue::open(&folder, client(NOBODY)).unwrap();
 }
 

@@ -122,7 +122,15 @@ pub(crate) async fn send(global: &Global, args: Send, out: &mut Out) -> anyhow::
         sent_at: None,
     };
     let call = client.post(&args.conversation, &body).ack(args.ack);
-    let answer = ask(keyed(call, args.key)).await?;
+    let call = keyed(call, args.key);
+    let key = call.idempotency_key().unwrap_or_default().to_owned();
+    let answer = ask(call).await.inspect_err(|error| {
+        if error.is_transient() {
+            note(&format!(
+                "it may have been taken all the same; to send it again but not twice, add --key {key}"
+            ));
+        }
+    })?;
     if out.json {
         return Ok(out.json_written(&answer)?);
     }

@@ -1,11 +1,11 @@
 //! `whimbrel send --queue` and `whimbrel flush`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use whimbrel_client::RetryPolicy;
 use whimbrel_client::queue::{Outcome, Reason, Ticket, Write};
+use whimbrel_client::{Client, OfflineQueue, QueueError, RetryPolicy};
 
 use crate::args::{Flush, Global};
 use crate::connect::{Caller, client, client_of, steady};
@@ -15,8 +15,37 @@ use crate::output::{Out, note};
 const IMPATIENT: RetryPolicy = RetryPolicy {
     delay_min: Duration::from_millis(50),
     delay_max: Duration::from_millis(500),
-    give_up_after: Duration::from_secs(2),
+    // A region that falls silent takes 3.5 s to be left; another is to be asked after it.
+    give_up_after: Duration::from_secs(5),
 };
+
+/// How long another program may hold the queue: a flush in an outage takes a while.
+const TURN_MAX: Duration = Duration::from_secs(30);
+const TURN_POLL: Duration = Duration::from_millis(50);
+
+/// Opens a queue, and waits for its turn where another program has it open.
+async fn open(client: &Client, folder: &Path) -> anyhow::Result<OfflineQueue> {
+    let started = Instant::now();
+    let mut said = false;
+    let queue = loop {
+        match client.queue(folder) {
+            Err(QueueError::InUse { .. }) if started.elapsed() < TURN_MAX => {
+                if !std::mem::replace(&mut said, true) {
+                    note("another program has the queue open; waiting for it");
+                }
+                tokio::time::sleep(TURN_POLL).await;
+            }
+            opened => break opened?,
+        }
+    };
+    if let Some(aside) = queue.cut_off() {
+        let aside = aside.display();
+        note(&format!(
+            "the end of the queue was torn by a crash; it was put into {aside}"
+        ));
+    }
+    Ok(queue)
+}
 
 /// Keeps a write and sends all that waits. That it waits is no error: it is kept.
 pub(crate) async fn send(
@@ -26,7 +55,7 @@ pub(crate) async fn send(
     out: &mut Out,
 ) -> anyhow::Result<()> {
     let client = client_of(global, &Caller::USER, steady().retry(IMPATIENT)).await?;
-    let queue = client.queue(folder)?;
+    let queue = open(&client, folder).await?;
     let ticket = queue.enqueue(write).await?;
     let flushed = queue.flush().await?;
     for (other, outcome) in &flushed.finished {
@@ -58,7 +87,12 @@ pub(crate) async fn send(
 }
 
 pub(crate) async fn flush(global: &Global, args: &Flush, out: &mut Out) -> anyhow::Result<()> {
-    let queue = client(global).await?.queue(&args.queue)?;
+    anyhow::ensure!(
+        args.queue.is_dir(),
+        "there is no queue {}; `whimbrel send --queue` makes one",
+        args.queue.display()
+    );
+    let queue = open(&client(global).await?, &args.queue).await?;
     let flushed = queue.flush().await?;
     let (waiting, failed) = (queue.waiting(), queue.failed());
     if out.json {
@@ -78,6 +112,9 @@ pub(crate) async fn flush(global: &Global, args: &Flush, out: &mut Out) -> anyho
         for failed in &failed {
             out.line(&failed_line(failed.ticket, &failed.reason))?;
         }
+        if flushed.finished.is_empty() && waiting.is_empty() && failed.is_empty() {
+            note("nothing waits");
+        }
     }
     if args.clear {
         for failed in &failed {
@@ -85,11 +122,14 @@ pub(crate) async fn flush(global: &Global, args: &Flush, out: &mut Out) -> anyho
         }
     }
     if let Some(error) = flushed.stopped {
-        note(&format!("{} entries wait", waiting.len()));
+        note(&format!("waiting: {}", waiting.len()));
         return Err(error.into());
     }
     if !failed.is_empty() {
-        anyhow::bail!("{} entries have failed", failed.len());
+        anyhow::bail!(
+            "failed: {}; `--clear` forgets what has failed",
+            failed.len()
+        );
     }
     Ok(())
 }
