@@ -32,6 +32,7 @@ pub(crate) fn whimbrel(args: &[&str]) -> Command {
         .args(args)
         .env_remove("WHIMBREL_URLS")
         .env_remove("WHIMBREL_TOKEN")
+        .env_remove("WHIMBREL_GITTER_TSV")
         .current_dir(folder("empty"))
         .stdin(Stdio::null());
     command
