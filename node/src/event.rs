@@ -8,7 +8,7 @@ use whimbrel_replication::op::Standing;
 
 use crate::apply::corrupt;
 use crate::apply::rows::{Happening, PostRow};
-use crate::store::keys::{Scope, stamp_of};
+use crate::store::keys::Scope;
 use crate::store::{RangeOptions, StoreError, Transaction};
 
 /// An event at its place.
@@ -218,7 +218,7 @@ pub async fn unread(
                 ..RangeOptions::default()
             };
             let page = tx.range(&begin, &end, options).await?;
-            for (key, value) in &page.rows {
+            for (_, value) in &page.rows {
                 let row = decode_post(value)?;
                 if row.redacted || row.sender == user {
                     continue;
@@ -238,7 +238,6 @@ pub async fn unread(
                     }
                     position = message.position().unwrap_or(position);
                 }
-                debug_assert!(stamp_of(key).is_ok());
                 if above.is_some_and(|above| position >= *above) {
                     continue;
                 }

@@ -520,8 +520,8 @@ impl ReplicatorContext {
         mut batches: Vec<(Stamp, bytes::Bytes)>,
     ) -> Result<Applied, StoreError> {
         loop {
-            let (identity, some) = (&self.context.identity, batches.clone());
-            let attempt = remote::apply(&self.store, identity, shard, origin, from, some);
+            let some = batches.clone();
+            let attempt = remote::apply(&self.store, &self.context, shard, origin, from, some);
             let applied = std::panic::AssertUnwindSafe(attempt).catch_unwind().await;
             let keep = match applied {
                 Ok(Ok(Applied::Stopped { at, .. })) if batches[0].0 != at => {

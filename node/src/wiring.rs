@@ -63,6 +63,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         identity: identity.clone(),
         clock: Arc::new(Mutex::new(clock)),
         limits: config.limits,
+        edited_lately: Arc::default(),
     };
 
     // What feeds clients and peers ends after the last client is answered.

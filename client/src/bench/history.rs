@@ -21,6 +21,7 @@ use super::wire::{Line, Server};
 use super::{Control, Extent, Load, Percentiles, Target, TextsUsed};
 use crate::Error;
 use crate::api::limits;
+use crate::client::to_json;
 
 /// Messages on a page.
 const PAGE: u32 = 50;
@@ -67,6 +68,9 @@ pub struct Paged {
     pub newest: Pages,
     /// Pages before random messages.
     pub random: Pages,
+    /// The same for somebody who has read nothing, of whose unread messages those above each page
+    /// are counted; only if the conversation was filled here.
+    pub unread: Option<Pages>,
 }
 
 /// Pages of one kind.
@@ -86,14 +90,25 @@ pub struct Pages {
 pub async fn history(target: &Target, paging: &Paging, control: &Control) -> Result<Paged, Error> {
     let region = target.written()?;
     let server = Server::new(&region.url)?;
-    let (conversation, reader, mut positions) = match &paging.conversation {
+    let Subject {
+        conversation,
+        reader,
+        laggard,
+        mut positions,
+    } = match &paging.conversation {
         None => fill(target, paging, control).await?,
         Some(conversation) => {
             let reader = bearer(target, "bench")?;
             let positions = walk(&server, conversation, &reader, control).await?;
-            (conversation.clone(), reader, positions)
+            Subject {
+                conversation: conversation.clone(),
+                reader,
+                laggard: None,
+                positions,
+            }
         }
     };
+    mark_read(&server, &conversation, &reader).await?;
     let messages = positions.len() as u64;
     if messages == 0 {
         return Err(Error::config(
@@ -113,8 +128,14 @@ pub async fn history(target: &Target, paging: &Paging, control: &Control) -> Res
         target,
         paging,
         server,
-        reader,
         control,
+    };
+    let unread = match laggard {
+        None => None,
+        Some(laggard) => {
+            let what = "reading random pages with much unread";
+            Some(reading.pages(what, &laggard, random.clone()).await?)
+        }
     };
     Ok(Paged {
         region: region.name.clone(),
@@ -126,18 +147,31 @@ pub async fn history(target: &Target, paging: &Paging, control: &Control) -> Res
             .then(|| TextsUsed::from(&paging.texts)),
         page: PAGE,
         clients: paging.clients.get(),
-        newest: reading.pages("reading newest pages", newest).await?,
-        random: reading.pages("reading random pages", random).await?,
+        newest: reading
+            .pages("reading newest pages", &reader, newest)
+            .await?,
+        random: reading
+            .pages("reading random pages", &reader, random)
+            .await?,
+        unread,
     })
 }
 
 /// Different pages that are read at random; the store's caches do not hold all of them.
 const POSITIONS_MAX: usize = 100_000;
 
-/// Id, who may read it, and the positions of all its messages.
-type Conversation = (String, HeaderValue, Vec<String>);
+/// A conversation to page through.
+struct Subject {
+    conversation: String,
+    /// Who reads it, and has read all.
+    reader: HeaderValue,
+    /// Who has read nothing.
+    laggard: Option<HeaderValue>,
+    /// Of all its messages.
+    positions: Vec<String>,
+}
 
-async fn fill(target: &Target, paging: &Paging, control: &Control) -> Result<Conversation, Error> {
+async fn fill(target: &Target, paging: &Paging, control: &Control) -> Result<Subject, Error> {
     let region = target.written()?;
     let load = Load {
         clients: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
@@ -158,9 +192,30 @@ async fn fill(target: &Target, paging: &Paging, control: &Control) -> Result<Con
         Ok(())
     })
     .await?;
-    let reader = cast.users[0].bearer.clone();
-    let conversation = cast.conversations[0].clone();
-    Ok((conversation, reader, positions.take()))
+    Ok(Subject {
+        conversation: cast.conversations[0].clone(),
+        reader: cast.users[0].bearer.clone(),
+        laggard: Some(cast.users[1].bearer.clone()),
+        positions: positions.take(),
+    })
+}
+
+/// Marks all messages as read, as an app does that shows the newest page.
+async fn mark_read(server: &Server, id: &str, reader: &HeaderValue) -> Result<(), Error> {
+    #[derive(Deserialize, Serialize)]
+    struct Mark {
+        cursor: String,
+    }
+    let mut line = Line::open(server.clone()).await?;
+    let newest = server.target(&["v1", "conversations", id, "messages"])?;
+    let reader = Some(reader.clone());
+    let request = line.request(Method::GET, newest, reader.clone(), Default::default());
+    let Mark { cursor } = line.call(request).await?.json()?;
+    let body = to_json(&Mark { cursor });
+    let read = server.target(&["v1", "conversations", id, "read"])?;
+    let request = line.request(Method::PUT, read, reader, body.into());
+    let Mark { .. } = line.call(request).await?.json()?;
+    Ok(())
 }
 
 /// The positions of all messages of a conversation.
@@ -211,13 +266,17 @@ struct Reading<'a> {
     target: &'a Target,
     paging: &'a Paging,
     server: Server,
-    reader: HeaderValue,
     control: &'a Control,
 }
 
 impl Reading<'_> {
     /// Reads pages in a closed loop, taking turns.
-    async fn pages(&self, what: &str, pages: Vec<Uri>) -> Result<Pages, Error> {
+    async fn pages(
+        &self,
+        what: &str,
+        reader: &HeaderValue,
+        pages: Vec<Uri>,
+    ) -> Result<Pages, Error> {
         let mut lines = Vec::new();
         for _ in 0..self.paging.clients.get() {
             lines.push(Line::open(self.server.clone()).await?);
@@ -232,7 +291,7 @@ impl Reading<'_> {
         for mut line in lines {
             let (pages, next) = (Rc::clone(&pages), Rc::clone(&next));
             let latencies = Rc::clone(&latencies);
-            let (reader, control) = (self.reader.clone(), self.control.clone());
+            let (reader, control) = (reader.clone(), self.control.clone());
             clients.spawn_local(async move {
                 loop {
                     let sent = Instant::now();

@@ -1,55 +1,19 @@
 //! Messages: posts, edits, redactions, reactions.
 
-use std::collections::BTreeMap;
-
 use prost::Message as _;
 use whimbrel_replication::crdt::message::{Edited, Message, Post, Posting};
 use whimbrel_replication::crdt::reaction::Reaction;
 use whimbrel_replication::crdt::text::Document;
-use whimbrel_replication::id::{ChangeHash, MessageId, Place};
+use whimbrel_replication::id::{MessageId, Place};
 use whimbrel_replication::limits::{HEAD_BYTES, MERGED_ROW_BYTES_MAX};
 use whimbrel_replication::op::Op;
 
+use super::edits::Edits;
 use super::rows::{ChangeRow, Happening, PostRow};
 use super::{ApplyError, Workspace, corrupt};
 use crate::mentions::mentions;
+use crate::store::StoreError;
 use crate::store::keys::Scope;
-use crate::store::{RangeOptions, StoreError, Transaction};
-
-/// The document of a message, and the rows of all edits that are stored here.
-pub struct Edits {
-    /// With all of `rows` applied.
-    pub document: Document,
-    /// By change.
-    pub rows: BTreeMap<ChangeHash, ChangeRow>,
-}
-
-impl Edits {
-    /// Reads them; `original` is the text as posted.
-    pub async fn read(
-        tx: &Transaction,
-        scope: &Scope,
-        id: &MessageId,
-        original: &str,
-    ) -> Result<Self, StoreError> {
-        let (begin, end) = scope.changes(id);
-        let mut rows = BTreeMap::new();
-        for (key, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
-            let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
-            rows.insert(scope.change_hash(&key).map_err(corrupt)?, row);
-        }
-        let changes = rows.values().map(|row| &row.change[..]);
-        let document = Document::load(id, original, changes).map_err(|error| {
-            StoreError::Fatal(format!("a stored edit does not apply: {error}").into())
-        })?;
-        Ok(Self { document, rows })
-    }
-
-    /// Bytes of all changes.
-    pub fn bytes(&self) -> usize {
-        self.rows.values().map(|row| row.change.len()).sum()
-    }
-}
 
 /// What the row keeps of a document: a function of the set of changes alone.
 fn edited_text(document: &Document, edits: usize) -> Edited {
@@ -133,7 +97,8 @@ impl Workspace {
                 .and_then(|row| row.post.as_ref())
                 .map(|post| post.text.clone());
             let original = original.unwrap_or_default();
-            let edits = Edits::read(&self.tx, scope, id, &original).await?;
+            let lately = self.edited_lately.take(scope, id);
+            let edits = Edits::read(&self.tx, scope, id, &original, lately).await?;
             self.documents.insert(key, edits);
         }
         Ok(self.documents.get_mut(&key).expect("read above"))

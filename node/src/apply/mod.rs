@@ -7,11 +7,13 @@
 //! the transaction.
 
 mod conversation;
+mod edits;
 mod message;
 pub mod remote;
 pub mod rows;
 
-pub use message::{Edits, shown};
+pub use edits::{EditedLately, Edits};
+pub use message::shown;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,17 +70,19 @@ pub struct Workspace {
     messages: BTreeMap<(Scope, MessageId), Slot<Message>>,
     /// Documents of messages that are being edited: each is built once, however many edits there are.
     documents: BTreeMap<(Scope, MessageId), Edits>,
+    edited_lately: Arc<EditedLately>,
 }
 
 impl Workspace {
     /// Of a transaction in a cluster with this many shards.
-    pub fn new(tx: Arc<Transaction>, shards: u16) -> Self {
+    pub fn new(tx: Arc<Transaction>, shards: u16, edited_lately: Arc<EditedLately>) -> Self {
         Self {
             tx,
             shards,
             members: BTreeMap::new(),
             messages: BTreeMap::new(),
             documents: BTreeMap::new(),
+            edited_lately,
         }
     }
 
@@ -238,7 +242,7 @@ impl Workspace {
         self.write(&keys::arrival(shard, arrival), &plain(row.encode_to_vec()));
     }
 
-    /// Writes the rows that were merged in memory.
+    /// Writes the rows that were merged in memory, and keeps the documents for a later transaction.
     pub fn finish(&mut self) {
         for ((scope, user), slot) in std::mem::take(&mut self.members) {
             if let Some(member) = slot.now
@@ -255,6 +259,9 @@ impl Workspace {
             {
                 self.write_message(&scope, &id, slot.before.as_ref(), &message);
             }
+        }
+        for ((scope, id), edits) in std::mem::take(&mut self.documents) {
+            self.edited_lately.put(scope, id, edits);
         }
     }
 

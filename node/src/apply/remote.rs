@@ -8,7 +8,7 @@ use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
 use super::{ApplyError, Workspace, corrupt};
-use crate::identity::Identity;
+use crate::execute::Context;
 use crate::store::keys;
 use crate::store::{RunOptions, Store, StoreError};
 
@@ -29,7 +29,7 @@ pub enum Applied {
 /// Applies the batches of `origin` that follow `from`, all or none.
 pub async fn apply(
     store: &Store,
-    identity: &Arc<Identity>,
+    context: &Context,
     shard: ShardId,
     origin: Origin,
     from: Stamp,
@@ -48,13 +48,13 @@ pub async fn apply(
         }
     }
     let decoded = Arc::new(decoded);
-    let identity = identity.clone();
+    let context = context.clone();
     // What an op did before one of its batch turned out bad must not be committed.
     let stopped = Arc::new(Mutex::new(None));
     let stop = stopped.clone();
     let committed = store
         .run(RunOptions::default(), move |tx| {
-            let (decoded, identity, stop) = (decoded.clone(), identity.clone(), stop.clone());
+            let (decoded, context, stop) = (decoded.clone(), context.clone(), stop.clone());
             async move {
                 let cursor = keys::applied(shard, origin);
                 let at = match tx.get(&cursor, false).await? {
@@ -64,7 +64,8 @@ pub async fn apply(
                 if at != from {
                     return Ok(Applied::At(at));
                 }
-                let mut workspace = Workspace::new(tx, identity.shards);
+                let mut workspace =
+                    Workspace::new(tx, context.identity.shards, context.edited_lately);
                 let mut to = from;
                 for (arrival, (stamp, bytes, batch)) in (0..).zip(decoded.iter()) {
                     let arrival = OpStamp::new(Stamp::PENDING, arrival);

@@ -18,7 +18,7 @@ use whimbrel_replication::id::{ConversationId, Hlc, OpStamp, Place, Position, Sh
 use whimbrel_replication::op::{ConversationKind, Op, OpKind, Standing};
 
 use crate::apply::rows::OpRow;
-use crate::apply::{ApplyError, Workspace, corrupt, others_held, own_tail};
+use crate::apply::{ApplyError, EditedLately, Workspace, corrupt, others_held, own_tail};
 use crate::command::{Action, Answer, Command, Done, Refusal};
 use crate::config::Limits;
 use crate::identity::Identity;
@@ -37,6 +37,8 @@ pub struct Context {
     pub clock: Arc<Mutex<Clock>>,
     /// Configured limits.
     pub limits: Limits,
+    /// What edits are made on.
+    pub edited_lately: Arc<EditedLately>,
 }
 
 /// The commands of one batch, in one attempt of its transaction.
@@ -62,7 +64,7 @@ impl Execution {
         now_unix_ms: i64,
     ) -> Result<Self, StoreError> {
         let deps = others_held(&tx, shard).await?;
-        let workspace = Workspace::new(tx, context.identity.shards);
+        let workspace = Workspace::new(tx, context.identity.shards, context.edited_lately.clone());
         Ok(Self {
             context,
             workspace,

@@ -577,7 +577,7 @@ async fn read_history(
     let original = post.map_or("", |post| post.text.as_str());
     let sender = post.map_or("", |post| post.sender.as_str());
     let posted = row.position().unwrap_or(Position::MIN);
-    let Edits { document, rows } = Edits::read(tx, scope, id, original).await?;
+    let Edits { document, rows, .. } = Edits::read(tx, scope, id, original, None).await?;
     let mut versions = Vec::new();
     for version in document.versions() {
         let edit = version.change.and_then(|change| rows.get(&change));

@@ -166,7 +166,7 @@ pub fn conversation_of(key: &[u8]) -> Result<ConversationId, DecodeError> {
 }
 
 /// The keys of one conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     /// Its shard.
     pub shard: ShardId,

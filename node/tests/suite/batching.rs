@@ -61,6 +61,7 @@ fn limits() -> Limits {
 
 struct Region {
     store: Store,
+    context: Context,
     identity: Arc<Identity>,
     batchers: Batchers,
     tailers: Tailers,
@@ -96,6 +97,7 @@ impl Region {
                 Clock::new(None, Duration::from_millis(500)).unwrap(),
             )),
             limits: limits(),
+            edited_lately: Arc::default(),
         };
         let metrics = Arc::new(Metrics::new("test", &store).unwrap());
         let (appended, mut received) = mpsc::channel(16);
@@ -115,6 +117,7 @@ impl Region {
         let batchers = Batchers::start(&store, &context, &tailers, &metrics, gate, &tasks);
         Self {
             store,
+            context,
             identity,
             batchers,
             tailers,
@@ -310,7 +313,7 @@ async fn g1_batches_of_another_region_apply_once_and_in_order() {
     let origin = eu.identity.origin;
     let apply = async |from: Stamp, batches: &[(Stamp, bytes::Bytes)]| {
         let batches = batches.to_vec();
-        let applied = remote::apply(&us.store, &us.identity, shard, origin, from, batches).await;
+        let applied = remote::apply(&us.store, &us.context, shard, origin, from, batches).await;
         match applied.unwrap() {
             Applied::At(at) => at,
             Applied::Stopped { reason, .. } => panic!("{reason}"),

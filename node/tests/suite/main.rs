@@ -8,6 +8,8 @@ mod batching;
 mod config;
 /// The program: clusters on one machine start, lose a region, go on and stop.
 mod dev;
+/// Documents of edited messages that stay in memory between transactions.
+mod edits;
 /// The OpenAPI document: it is whole, its examples hold, and the copy in `docs` is up to date.
 mod openapi;
 /// Token keys and certificates: round trips, permissions, nothing overwritten.

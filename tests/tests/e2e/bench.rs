@@ -95,6 +95,7 @@ async fn every_mode_counts_what_it_did() {
     assert_eq!(told["messages"], 120, "{told}");
     assert!(number(&told["newest"]["pages"]) > 0, "{told}");
     assert!(number(&told["random"]["pages"]) > 0, "{told}");
+    assert!(number(&told["unread"]["pages"]) > 0, "{told}");
     let conversation = told["conversation"].as_str().unwrap();
     let again = ["--region", "ap", "history", "--conversation", conversation];
     let again = [&again[..], &short].concat();

@@ -66,10 +66,12 @@ pub(super) fn history(it: &Paged) -> Vec<String> {
     )];
     lines.extend(it.texts.as_ref().map(texts));
     lines.push(HEAD.to_owned());
-    for (name, pages) in [("newest", &it.newest), ("random", &it.random)] {
+    let mut kinds = vec![("newest", &it.newest), ("random", &it.random)];
+    kinds.extend(it.unread.as_ref().map(|pages| ("unread", pages)));
+    for (name, pages) in &kinds {
         lines.push(row(name, pages.latency.as_ref()));
     }
-    for (name, pages) in [("newest", &it.newest), ("random", &it.random)] {
+    for (name, pages) in kinds {
         let cpu = cpu("page", &pages.cpu).unwrap_or_default();
         lines.push(format!(
             "{name}: {:.1} pages/s; {cpu}",
