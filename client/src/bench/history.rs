@@ -96,8 +96,13 @@ pub async fn history(target: &Target, paging: &Paging, control: &Control) -> Res
         laggard,
         mut positions,
     } = match &paging.conversation {
-        None => fill(target, paging, control).await?,
+        None => {
+            let filled = fill(target, paging, control).await?;
+            mark_read(&server, &filled.conversation, &filled.reader).await?;
+            filled
+        }
         Some(conversation) => {
+            // Is no member of it, so that nothing is unread either.
             let reader = bearer(target, "bench")?;
             let positions = walk(&server, conversation, &reader, control).await?;
             Subject {
@@ -108,7 +113,6 @@ pub async fn history(target: &Target, paging: &Paging, control: &Control) -> Res
             }
         }
     };
-    mark_read(&server, &conversation, &reader).await?;
     let messages = positions.len() as u64;
     if messages == 0 {
         return Err(Error::config(

@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use fjall::config::PartitioningPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -167,7 +168,12 @@ impl Embedded {
             .map_err(fail)?;
         let keyspace = database
             .keyspace("store", || {
-                KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes)
+                // The filter and the index of a large table are larger than what the cache takes
+                // as one block: whole, they would be read from disk for every key.
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(options.memtable_bytes)
+                    .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))
+                    .index_block_partitioning_policy(PartitioningPolicy::new([false, false, true]))
             })
             .map_err(fail)?;
         // What was recovered may have been in the page cache only. Once served it must stay.
