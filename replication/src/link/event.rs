@@ -1,5 +1,6 @@
 //! What the engine is told and what it wants done.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,6 +95,12 @@ pub enum Event {
     },
     /// The time of the last [`Effect::SetTimer`] has come. Early or needless ones do no harm.
     Timer,
+    /// Shards that this node pulls from now on; at the start it pulls all. The others are left to
+    /// other nodes of the region, whose commits are told by [`Event::Appended`].
+    Pull {
+        /// Replaces what was told before.
+        shards: BTreeSet<ShardId>,
+    },
     /// The wall clock, for peers to measure drift. Tell it at the start and about once a second.
     Wall {
         /// Unix milliseconds.

@@ -325,7 +325,7 @@ impl Engine {
         }
     }
 
-    fn drop_queue(&mut self, key: LogKey) {
+    pub(super) fn drop_queue(&mut self, key: LogKey) {
         if let Some(inbound) = self.inbound.get_mut(&key) {
             self.inbound_bytes -= inbound.queued_bytes;
             inbound.queued_bytes = 0;

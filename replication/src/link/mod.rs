@@ -22,7 +22,7 @@ mod serve;
 mod session;
 mod timer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ use timer::{Timer, Timers};
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A link whose peer said nothing for so long is closed. Heartbeats come each [`HEARTBEAT`].
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Of several links to one region we pull on one that said something within so long, if there is
+/// any: nodes of a region die one by one.
+pub const QUIET_TIMEOUT: Duration = Duration::from_secs(3);
 /// Changes of what we hold are told at most this often.
 pub const HAVE_INTERVAL: Duration = Duration::from_millis(50);
 /// All that we hold is told this often, whether it changed or not.
@@ -58,6 +61,7 @@ pub const GAP_DELAY: Duration = Duration::from_millis(750);
 pub const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 const _: () = assert!(HEARTBEAT.as_millis() * 5 < SILENCE_TIMEOUT.as_millis());
+const _: () = assert!(HEARTBEAT.as_millis() * 2 < QUIET_TIMEOUT.as_millis());
 
 /// A connection to one peer, numbered by whoever owns the connections. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +120,8 @@ pub struct Engine {
     held: Held,
     links: BTreeMap<LinkId, Link>,
     peers: BTreeMap<RegionId, Peer>,
+    /// Shards that we pull.
+    pulled: BTreeSet<ShardId>,
     inbound: BTreeMap<LogKey, Inbound>,
     inbound_bytes: usize,
     /// How far ahead of our own log a peer was, when we last raised the alarm.
@@ -132,6 +138,7 @@ impl Engine {
     /// Starts with what the store holds: the cursor of every shard and origin, our own too.
     pub fn new(config: EngineConfig, held: Cursor) -> Self {
         Self {
+            pulled: (0..config.shards).map(ShardId).collect(),
             config,
             held: Held::from(held),
             links: BTreeMap::new(),
@@ -182,6 +189,7 @@ impl Engine {
                 reason,
             } => self.on_apply_failed(LogKey::new(shard, origin), at, reason),
             Event::Timer => self.timer_set = None,
+            Event::Pull { shards } => self.on_pull(shards),
             Event::Wall { unix_ms } => self.wall = Some((unix_ms, self.now)),
         }
         for timer in self.timers.take_due(self.now) {

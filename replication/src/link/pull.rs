@@ -54,6 +54,21 @@ impl Engine {
         }
     }
 
+    /// Lets go of shards that another node pulls now, and takes up those that it does not any more.
+    pub(super) fn on_pull(&mut self, shards: BTreeSet<ShardId>) {
+        self.pulled = shards;
+        let left: Vec<LogKey> = self
+            .inbound
+            .keys()
+            .filter(|key| !self.pulled.contains(&key.shard))
+            .copied()
+            .collect();
+        for key in left {
+            self.drop_queue(key);
+        }
+        self.schedule_all();
+    }
+
     /// Decides where one log is pulled from now, and when to look again. Changes nothing if nothing
     /// has happened.
     pub(super) fn schedule(&mut self, key: LogKey) {
@@ -97,8 +112,11 @@ impl Engine {
         self.chase(key, &sources, lacking);
     }
 
-    /// Peers with a link to pull on, in order of region.
+    /// Peers with a link to pull on, in order of region; none for what another node pulls.
     fn sources(&self, key: LogKey) -> Vec<Source> {
+        if !self.pulled.contains(&key.shard) {
+            return Vec::new();
+        }
         self.peers
             .iter()
             .filter_map(|(region, peer)| {

@@ -8,7 +8,7 @@ use super::serve::Serve;
 use super::timer::Timer;
 use super::{
     Alert, Effect, Engine, Frame, HANDSHAKE_TIMEOUT, HAVE_INTERVAL, HEARTBEAT, Have, Hello, LinkId,
-    LogKey, PROTOCOL_MAX, PROTOCOL_MIN, Role, SILENCE_TIMEOUT,
+    LogKey, PROTOCOL_MAX, PROTOCOL_MIN, QUIET_TIMEOUT, Role, SILENCE_TIMEOUT,
 };
 use crate::cursor::Cursor;
 use crate::id::{Origin, RegionId, ShardId, Stamp};
@@ -123,6 +123,16 @@ impl Engine {
             .filter(move |id| self.links.get(id).is_some_and(|link| link.role == role))
     }
 
+    /// The newest link to a region that is not quiet; if all are, the newest.
+    fn best_source(&self, region: RegionId) -> Option<LinkId> {
+        let is_quiet = |id: &LinkId| {
+            let heard_at = self.links.get(id).map_or(Duration::ZERO, |l| l.heard_at);
+            heard_at + QUIET_TIMEOUT <= self.now
+        };
+        self.open_links(region, Role::Puller)
+            .max_by_key(|id| (!is_quiet(id), *id))
+    }
+
     pub(super) fn on_up(&mut self, link: LinkId, peer: RegionId, role: Role) {
         if self.links.contains_key(&link) {
             return;
@@ -227,7 +237,7 @@ impl Engine {
         for inbound in self.inbound.values_mut() {
             inbound.forget_link(link);
         }
-        let source = self.open_links(gone.peer, Role::Puller).max();
+        let source = self.best_source(gone.peer);
         if let Some(peer) = self.peers.get_mut(&gone.peer) {
             peer.source = source;
         }
@@ -240,11 +250,24 @@ impl Engine {
         let Some(state) = self.links.get(&link) else {
             return;
         };
-        let at = state.heard_at + SILENCE_TIMEOUT;
-        if at <= self.now {
-            self.close(link, "the peer fell silent".into());
+        let (heard_at, region, role) = (state.heard_at, state.peer, state.role);
+        if heard_at + SILENCE_TIMEOUT <= self.now {
+            return self.close(link, "the peer fell silent".into());
+        }
+        let quiet_at = heard_at + QUIET_TIMEOUT;
+        let next = if quiet_at > self.now {
+            quiet_at
         } else {
-            self.timers.set(Timer::Silence(link), at);
+            (self.now + HEARTBEAT).min(heard_at + SILENCE_TIMEOUT)
+        };
+        self.timers.set(Timer::Silence(link), next);
+        if role == Role::Puller {
+            let source = self.best_source(region);
+            let peer = self.peers.entry(region).or_default();
+            if peer.source != source {
+                peer.source = source;
+                self.schedule_all();
+            }
         }
     }
 
@@ -361,10 +384,10 @@ impl Engine {
         peer.format = Some(hello.format);
         self.timers.cancel(Timer::Handshake(link));
         self.timers
-            .set(Timer::Silence(link), self.now + SILENCE_TIMEOUT);
+            .set(Timer::Silence(link), self.now + QUIET_TIMEOUT);
         self.send_have(link, true);
         if role == Role::Puller {
-            let source = self.open_links(region, Role::Puller).max();
+            let source = self.best_source(region);
             self.peers.entry(region).or_default().source = source;
             self.schedule_all();
         }

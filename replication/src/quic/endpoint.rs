@@ -19,8 +19,7 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 use super::stream::{self, End, Open, read_frame};
 use super::tls::{Names, Tls};
 use super::{
-    ADMIT_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, LinkEvent, PeerAddress, QuicConfig, QuicError, REDIAL,
-    Shared,
+    ADMIT_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, LinkEvent, QuicConfig, QuicError, REDIAL, Shared,
 };
 use crate::id::RegionId;
 use crate::limits::{
@@ -54,10 +53,17 @@ pub(super) fn start(
     let span = info_span!("accept");
     let accepting = accept_all(endpoint.clone(), names, Arc::clone(shared));
     shared.tasks.spawn(accepting.instrument(span));
-    for peer in config.peers.into_iter().filter(|p| !p.addrs.is_empty()) {
-        let span = info_span!("dial", peer = %peer.name);
-        let dialling = dial_for_ever(endpoint.clone(), peer, Arc::clone(shared));
-        shared.tasks.spawn(dialling.instrument(span));
+    for peer in config.peers {
+        for addr in peer.addrs {
+            let node = PeerNode {
+                region: peer.region,
+                name: peer.name.clone(),
+                addr,
+            };
+            let span = info_span!("dial", peer = %node.name, addr = node.addr);
+            let dialling = dial_for_ever(endpoint.clone(), node, Arc::clone(shared));
+            shared.tasks.spawn(dialling.instrument(span));
+        }
     }
     Ok(endpoint)
 }
@@ -205,8 +211,16 @@ async fn show(
     }
 }
 
-/// Keeps one link to a peer. Failures are told when they change, not each time.
-async fn dial_for_ever(endpoint: Endpoint, peer: PeerAddress, shared: Arc<Shared>) {
+/// One node of a peer.
+struct PeerNode {
+    region: RegionId,
+    name: String,
+    /// `host:port`.
+    addr: String,
+}
+
+/// Keeps one link to a node. Failures are told when they change, not each time.
+async fn dial_for_ever(endpoint: Endpoint, peer: PeerNode, shared: Arc<Shared>) {
     let (first_pause, longest_pause) = REDIAL;
     let mut pause = first_pause;
     let mut told = None;
@@ -240,30 +254,25 @@ async fn dial_for_ever(endpoint: Endpoint, peer: PeerAddress, shared: Arc<Shared
     }
 }
 
-/// Tries all addresses of a peer in turn.
-async fn dial(endpoint: &Endpoint, peer: &PeerAddress) -> Result<Admitted, String> {
-    let mut last = "it has no address".to_owned();
-    for addr in &peer.addrs {
-        let resolved: Vec<SocketAddr> = match tokio::net::lookup_host(addr).await {
-            Ok(resolved) => resolved.collect(),
-            Err(error) => {
-                last = format!("{addr}: {error}");
-                continue;
+/// Tries all addresses of a node in turn.
+async fn dial(endpoint: &Endpoint, peer: &PeerNode) -> Result<Admitted, String> {
+    let PeerNode { region, name, addr } = peer;
+    let resolved = tokio::net::lookup_host(addr)
+        .await
+        .map_err(|error| format!("{addr}: {error}"))?;
+    let mut last = format!("{addr} has no address");
+    for to in resolved {
+        match timeout(ADMIT_TIMEOUT, connect(endpoint, to, name)).await {
+            Ok(Ok((connection, send, recv))) => {
+                return Ok(Admitted {
+                    peer: *region,
+                    connection,
+                    send,
+                    recv,
+                });
             }
-        };
-        for to in resolved {
-            match timeout(ADMIT_TIMEOUT, connect(endpoint, to, &peer.name)).await {
-                Ok(Ok((connection, send, recv))) => {
-                    return Ok(Admitted {
-                        peer: peer.region,
-                        connection,
-                        send,
-                        recv,
-                    });
-                }
-                Ok(Err(reason)) => last = format!("{to}: {reason}"),
-                Err(_) => last = format!("{to}: no answer"),
-            }
+            Ok(Err(reason)) => last = format!("{to}: {reason}"),
+            Err(_) => last = format!("{to}: no answer"),
         }
     }
     Err(last)

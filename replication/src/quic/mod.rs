@@ -46,7 +46,8 @@ pub struct PeerAddress {
     pub region: RegionId,
     /// Its name, which its certificate must carry as a DNS name.
     pub name: String,
-    /// `host:port` of its nodes, tried in turn. Without any it may dial us, but we do not dial it.
+    /// `host:port` of its nodes; a link to each of them is kept. Without any it may dial us, but we
+    /// do not dial it.
     pub addrs: Vec<String>,
 }
 

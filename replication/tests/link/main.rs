@@ -11,6 +11,8 @@ mod frames;
 mod hand;
 /// The handshake, and who gets none.
 mod handshake;
+/// Several nodes in a region.
+mod nodes;
 /// Whole clusters under random faults.
 mod random;
 /// Whole clusters in chosen situations.
