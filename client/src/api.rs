@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{DevCluster, DevNode, DevRegion, Digests, RegionInfo, RegionStatus, Regions};
+pub use cluster::{
+    DevCluster, DevFoundationDb, DevNode, DevRegion, Digests, RegionInfo, RegionStatus, Regions,
+};
 pub use event::{Event, EventKind, Sync};
 #[cfg(feature = "openapi")]
 use openapi as form;

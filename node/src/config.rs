@@ -26,8 +26,10 @@ pub struct Config {
     pub cluster: Cluster,
     /// What this node listens on.
     pub listen: Listen,
-    /// Where the embedded store keeps its files. One process at a time.
+    /// Where this node keeps its files, those of the embedded store too. One process at a time.
     pub data_dir: PathBuf,
+    /// Where the region keeps its data.
+    pub store: Store,
     /// By what nodes of other regions know this one.
     pub tls: Tls,
     /// Who may call the API.
@@ -68,7 +70,7 @@ pub struct Cluster {
 }
 
 /// Local addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The public API.
     pub http: SocketAddr,
@@ -76,6 +78,42 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// Links from other regions.
     pub quic: SocketAddr,
+    /// Where clients reach this node, without `/v1`; by default the first of the region's URLs.
+    pub url: String,
+}
+
+/// `store.engine`: where a region keeps its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In `data_dir`: a region of one node.
+    Embedded,
+    /// In a cluster of its own: a region of any number of nodes.
+    FoundationDb(FoundationDb),
+}
+
+/// A region's FoundationDB cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundationDb {
+    /// `store.cluster_file`. The client keeps it up to date: its folder must be writable.
+    pub cluster_file: PathBuf,
+    /// `store.prefix`: stands before all keys. Stores with different prefixes can share a cluster.
+    pub prefix: String,
+    /// `store.tls`: certificates towards the cluster.
+    pub tls: Option<FoundationDbTls>,
+}
+
+/// Mutual TLS towards a FoundationDB cluster; PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundationDbTls {
+    /// This node's certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Whom it trusts.
+    pub ca: PathBuf,
+    /// What the cluster's certificates must say, such as `Check.Valid=1,S.O=Example`; empty: any
+    /// that the authority has signed.
+    pub verify_peers: String,
 }
 
 /// PEM files for the links between regions.
@@ -209,8 +247,9 @@ impl fmt::Display for ConfigError {
 
 /// The sections and plain keys at the top. Of the environment only `WHIMBREL_` with one of these is
 /// read: other programs of the project have variables of their own.
-const TOP: [&str; 10] = [
-    "region", "cluster", "listen", "data_dir", "tls", "auth", "clock", "limits", "shutdown", "log",
+const TOP: [&str; 11] = [
+    "region", "cluster", "listen", "data_dir", "store", "tls", "auth", "clock", "limits",
+    "shutdown", "log",
 ];
 
 impl Config {

@@ -1,12 +1,15 @@
-//! A whole cluster on this machine: one process per region, embedded store, throw-away keys.
+//! A whole cluster on this machine: one process per node, throw-away keys. Regions have an embedded
+//! store, or a FoundationDB process each.
 //!
 //! The folder outlives the processes: ids, keys and ports are made once, so starting again goes on
 //! with the data, at the same addresses.
 
+pub mod foundationdb;
 mod http;
 mod layout;
 mod region;
 mod relays;
+mod shape;
 mod tour;
 
 use std::fs::File;
@@ -18,10 +21,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use whimbrel_client::api::DevCluster;
 
+use foundationdb::Server;
 use layout::Route;
 pub use layout::{DEFAULT_REGIONS, Layout};
 use region::{Exit, Running};
 use relays::Relays;
+pub use shape::{Shape, StoreKind};
 
 /// How long regions of other processes may take to stop.
 const OTHERS_STOP_MAX: Duration = Duration::from_secs(7);
@@ -36,6 +41,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Regions of a new cluster, default [`DEFAULT_REGIONS`].
     pub regions: Option<Vec<String>>,
+    /// What the regions of a new cluster are made of.
+    pub shape: Shape,
     /// Start this one region beside the running rest.
     pub only: Option<String>,
     /// First port of a new cluster; free ones are looked for otherwise.
@@ -58,6 +65,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             "--only starts a region of the cluster as it is; leave --regions away"
         );
         anyhow::ensure!(
+            options.shape.store.is_none() && options.shape.nodes.is_none(),
+            "--only starts a region of the cluster as it is; leave --store and --nodes away"
+        );
+        anyhow::ensure!(
             options.relay.is_none(),
             "relays live in the process that runs the cluster; leave --relay away: \
              {name} comes back behind them where the others are"
@@ -69,24 +80,34 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         relays,
         lock: _lock,
     } = prepare(&options, data).await?;
+    let servers = tokio::select! {
+        servers = start_servers(&layout) => servers?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let mut running = start_all(&layout)?;
     let ready = tokio::select! {
         ready = all_ready(&mut running) => ready,
         () = shutdown.cancelled() => Ok(()),
     };
     if ready.is_ok() && !shutdown.is_cancelled() {
-        let pids: Vec<u32> = running.iter().map(Running::pid).collect();
-        let cluster = layout.describe(&pids);
-        layout.write_description(&cluster)?;
-        print_start(layout.dir(), data, &cluster, options.relay);
+        describe(&layout, &running, &servers)?;
+        print_start(
+            layout.dir(),
+            data,
+            &layout.describe(pid_of(&running)),
+            options.relay,
+        );
     }
     if ready.is_err() {
         shutdown.cancel();
     }
     let own: Vec<u32> = running.iter().map(Running::pid).collect();
+    // They outlive the nodes.
+    let servers_stop = CancellationToken::new();
+    let mut supervised = supervise(&layout, servers, &servers_stop);
     let mut tasks = JoinSet::new();
-    for region in running {
-        tasks.spawn(region.watch(shutdown.clone()));
+    for node in running {
+        tasks.spawn(node.watch(shutdown.clone()));
     }
     let others = {
         let (layout, shutdown) = (layout.clone(), shutdown.clone());
@@ -96,9 +117,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         })
     };
     while let Some(exit) = tasks.join_next().await {
-        if let Exit::Died { name, how } = exit.context("the watch of a region panicked")? {
+        if let Exit::Died { name, region, how } = exit.context("the watch of a node panicked")? {
             println!(
-                "{name} stopped ({how}); start it again with: {} --data {} --only {name}",
+                "{name} stopped ({how}); start it again with: {} --data {} --only {region}",
                 this_command(),
                 data.display()
             );
@@ -110,6 +131,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         shutdown.cancelled().await;
     }
     others.await.context("the stop of other regions panicked")?;
+    servers_stop.cancel();
+    while supervised.join_next().await.is_some() {}
     if let Some(relays) = relays {
         relays.stop().await;
     }
@@ -128,7 +151,8 @@ struct Prepared {
 async fn prepare(options: &Options, data: &Path) -> anyhow::Result<Prepared> {
     let dir = absolute(data)?;
     let lock = layout::lock(&dir)?;
-    let mut layout = Layout::open_or_make(&dir, options.regions.as_deref(), options.port_base)?;
+    let regions = options.regions.as_deref();
+    let mut layout = Layout::open_or_make(&dir, regions, options.shape, options.port_base)?;
     for region in &layout.regions {
         layout.ensure_stopped(region)?;
     }
@@ -159,8 +183,77 @@ fn absolute(data: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn start_all(layout: &Layout) -> anyhow::Result<Vec<Running>> {
-    let start = |region| Running::start(layout, region);
-    layout.regions.iter().map(start).collect()
+    layout
+        .regions
+        .iter()
+        .flat_map(|region| (0..region.node_count()).map(move |nth| (region, nth)))
+        .map(|(region, nth)| Running::start(layout, region, nth))
+        .collect()
+}
+
+/// Starts the FoundationDB of each region that has one.
+async fn start_servers(layout: &Layout) -> anyhow::Result<Vec<(String, Server)>> {
+    let mut servers = Vec::new();
+    for region in &layout.regions {
+        if let Some(port) = region.foundationdb {
+            anyhow::ensure!(
+                cfg!(feature = "foundationdb"),
+                "this program was built without FoundationDB; build it with --features foundationdb"
+            );
+            let programs = foundationdb::Programs::find()?;
+            let dir = region.foundationdb_dir(layout.dir());
+            let server = Server::start(&programs, &dir, port, foundationdb::Engine::Ssd);
+            let server = server
+                .await
+                .with_context(|| format!("the FoundationDB of {}", region.name))?;
+            servers.push((region.name.clone(), server));
+        }
+    }
+    Ok(servers)
+}
+
+/// Keeps them running until `stop`.
+fn supervise(
+    layout: &Layout,
+    servers: Vec<(String, Server)>,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (region, server) in servers {
+        let (layout, stop) = (layout.clone(), stop.clone());
+        tasks.spawn(async move {
+            let told = |pid| {
+                println!("the FoundationDB of {region} had ended; it runs again as process {pid}");
+                if let Err(error) = layout.update_foundationdb(&region, pid) {
+                    println!("dev.json still names the old process: {error:#}");
+                }
+            };
+            if let Err(error) = server.supervise(stop, told).await {
+                println!("the FoundationDB of {region} is gone: {error:#}");
+            }
+        });
+    }
+    tasks
+}
+
+fn describe(
+    layout: &Layout,
+    running: &[Running],
+    servers: &[(String, Server)],
+) -> anyhow::Result<()> {
+    layout.write_description(&layout.describe(pid_of(running)))?;
+    for (region, server) in servers {
+        layout.update_foundationdb(region, server.pid().unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// The process of a node; 0 if it does not run.
+fn pid_of(running: &[Running]) -> impl Fn(&shape::Region, usize) -> u32 {
+    move |region, nth| {
+        let found = running.iter().find(|node| node.is(region, nth));
+        found.map_or(0, Running::pid)
+    }
 }
 
 async fn all_ready(running: &mut [Running]) -> anyhow::Result<()> {
@@ -179,32 +272,46 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
         )
     })?;
     let region = layout.region(name)?;
-    layout.ensure_stopped(region)?;
+    let stopped = layout.stopped(region)?;
     // Where another process runs the cluster, it has said already how regions reach each other. Where
     // none does, there is no relay.
     if layout::try_lock(dir)?.is_some() {
         layout.route(region, Route::Direct)?;
     }
-    let mut running = Running::start(&layout, region)?;
+    let start = |nth| Running::start(&layout, region, nth);
+    let mut running: Vec<Running> = stopped.into_iter().map(start).collect::<Result<_, _>>()?;
     let ready = tokio::select! {
-        ready = running.ready() => ready,
+        ready = all_ready(&mut running) => ready,
         () = shutdown.cancelled() => Ok(()),
     };
     if ready.is_ok() && !shutdown.is_cancelled() {
-        layout.update_pid(name, running.pid())?;
-        println!("{name} is ready at {}; Ctrl-C stops it", region.url());
+        for node in &running {
+            let (region, nth) = node.node();
+            layout.update_pid(region, nth, node.pid())?;
+        }
+        let url = region.first.url();
+        println!("{name} is ready at {url}; Ctrl-C stops it");
     } else {
         shutdown.cancel();
     }
-    let exit = running.watch(shutdown).await;
-    ready?;
-    match exit {
-        Exit::Asked => Ok(()),
-        Exit::Died { name, how } => anyhow::bail!(
-            "{name} stopped ({how}); its log is {}",
-            region.log(dir).display()
-        ),
+    let mut tasks = JoinSet::new();
+    for node in running {
+        tasks.spawn(node.watch(shutdown.clone()));
     }
+    let mut died = Vec::new();
+    while let Some(exit) = tasks.join_next().await {
+        if let Exit::Died { name, how, .. } = exit.context("the watch of a node panicked")? {
+            died.push(format!("{name} stopped ({how})"));
+        }
+    }
+    ready?;
+    anyhow::ensure!(
+        died.is_empty(),
+        "{}; its log is {}",
+        died.join(", "),
+        region.log(dir, 0).display()
+    );
+    Ok(())
 }
 
 /// How the reader runs this program: a newcomer has it from cargo, not on the path.

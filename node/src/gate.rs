@@ -1,7 +1,8 @@
-//! May this node take writes? Not before it has heard from its peers that its store is whole, and
-//! not after they have shown that it is not.
+//! May this node take writes? Not before it has heard from its peers that its store is whole, not
+//! after they have shown that it is not, and not while the store does not answer: they would only
+//! wait in vain.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 const STARTING: u8 = 0;
 const OPEN: u8 = 1;
@@ -9,34 +10,43 @@ const LOST: u8 = 2;
 
 /// One for all writers of a node.
 #[derive(Debug, Default)]
-pub struct WriteGate(AtomicU8);
+pub struct WriteGate {
+    state: AtomicU8,
+    store_away: AtomicBool,
+}
 
 impl WriteGate {
     /// Peers hold no more of our log than we do, or none can be reached.
     pub fn open(&self) {
         // A store that has lost commits stays shut.
         let _ = self
-            .0
+            .state
             .compare_exchange(STARTING, OPEN, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// A peer holds commits of ours that our store does not have: stamping anything on top of that
     /// would give one stamp to two batches.
     pub fn shut_for_good(&self) {
-        self.0.store(LOST, Ordering::Relaxed);
+        self.state.store(LOST, Ordering::Relaxed);
     }
 
     /// Why writes are refused, if they are.
     pub fn refusal(&self) -> Option<&'static str> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.state.load(Ordering::Relaxed) {
             STARTING => Some("the node has just started and waits for its peers"),
             LOST => Some("this region's store has lost commits that a peer holds"),
+            _ if self.store_away.load(Ordering::Relaxed) => Some("the store does not answer"),
             _ => None,
         }
     }
 
+    /// The store does not answer, or answers again.
+    pub fn store_away(&self, is_away: bool) {
+        self.store_away.store(is_away, Ordering::Relaxed);
+    }
+
     /// Has the store lost commits?
     pub fn is_lost(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == LOST
+        self.state.load(Ordering::Relaxed) == LOST
     }
 }

@@ -113,6 +113,13 @@ struct DevArgs {
     /// Regions of a new cluster [default: eu,us,ap]
     #[arg(long, value_delimiter = ',')]
     regions: Option<Vec<String>>,
+    /// Where the regions of a new cluster keep their data; `foundationdb` starts a FoundationDB
+    /// process for each region [default: embedded]
+    #[arg(long, value_enum)]
+    store: Option<dev::StoreKind>,
+    /// Nodes in each region of a new cluster; more than one need --store foundationdb [default: 1]
+    #[arg(long, value_name = "N")]
+    nodes: Option<usize>,
     /// The cluster's folder; made on first start [default: .whimbrel; with --tour a temporary one]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -178,6 +185,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             let options = dev::Options {
                 data: args.data,
                 regions: args.regions,
+                shape: dev::Shape {
+                    store: args.store,
+                    nodes: args.nodes,
+                },
                 only: args.only,
                 port_base: args.port_base,
                 relay: args.relay_seed.or_else(|| args.relay.then(rand::random)),
@@ -247,6 +258,8 @@ where
     });
     // A blocking read of standard input cannot be cancelled.
     runtime.shutdown_background();
+    #[cfg(feature = "foundationdb")]
+    whimbrel_node::store::foundationdb::stop();
     result
 }
 

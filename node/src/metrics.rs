@@ -26,6 +26,8 @@ pub struct Metrics {
     pub batch_seconds: Histogram,
     /// Events rendered for sessions.
     pub events_handed_out: IntCounter,
+    /// Looks at a log's tail because nothing had woken its reader for a second.
+    pub tail_polls: IntCounter,
     /// Open streams.
     pub streams: IntGauge,
     /// Streams closed because their reader was too slow.
@@ -48,6 +50,14 @@ pub struct Metrics {
     pub lag_batches: IntGaugeVec,
     /// A peer's wall clock against ours, in milliseconds.
     pub clock_offset_ms: IntGaugeVec,
+    /// Does the store answer?
+    pub store_up: IntGauge,
+    /// What the cluster below the store says of itself, by measure.
+    pub store_cluster: prometheus::GaugeVec,
+    /// Nodes of this region that run.
+    pub nodes: IntGauge,
+    /// Shards that this node pulls from other regions.
+    pub pulled_shards: IntGauge,
     /// Bytes of the store on disk.
     pub store_disk_bytes: IntGauge,
     /// Is the node ready to serve?
@@ -119,6 +129,11 @@ impl Metrics {
                 "whimbrel_events_total",
                 "Events rendered for sessions.",
             )?,
+            tail_polls: counter(
+                r,
+                "whimbrel_tail_polls_total",
+                "Looks at a log's tail because nothing had woken its reader.",
+            )?,
             streams: gauge(r, "whimbrel_streams", "Open streams.")?,
             streams_too_slow: counter(
                 r,
@@ -181,6 +196,25 @@ impl Metrics {
                 r,
                 "whimbrel_peer_clock_offset_milliseconds",
                 "The peer's wall clock minus ours.",
+            )?,
+            store_up: gauge(r, "whimbrel_store_up", "Whether the store answers.")?,
+            store_cluster: register(
+                r,
+                prometheus::GaugeVec::new(
+                    Opts::new(
+                        "whimbrel_store_cluster",
+                        "What FoundationDB says of itself: available and healthy (1 or 0), \
+                         zones_to_lose_availability, zones_to_lose_data, worst_queue_bytes, and \
+                         limited (1 if anything but the workload limits it).",
+                    ),
+                    &["measure"],
+                ),
+            )?,
+            nodes: gauge(r, "whimbrel_nodes", "Nodes of this region that run.")?,
+            pulled_shards: gauge(
+                r,
+                "whimbrel_pulled_shards",
+                "Shards that this node pulls from other regions.",
             )?,
             store_disk_bytes: gauge(
                 r,

@@ -25,6 +25,7 @@ use crate::clock::unix_ms;
 use crate::execute::Context;
 use crate::gate::WriteGate;
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
 use crate::tailer::{Appended, Tailers};
 use lag::Lag;
@@ -58,6 +59,8 @@ pub struct ReplicatorContext {
     pub context: Context,
     /// Woken when something was applied.
     pub tailers: Tailers,
+    /// Which shards are pulled here.
+    pub nodes: Nodes,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Opened once peers were heard; shut when the store has lost commits that a peer has.
@@ -153,6 +156,11 @@ impl Replicator {
         let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut changed = true;
+        let mut nodes = self.context.nodes.clone();
+        let shards = self.context.context.identity.shards;
+        self.handle(Event::Pull {
+            shards: nodes.pulled(shards),
+        });
         loop {
             let timer = async {
                 match self.timer {
@@ -191,6 +199,9 @@ impl Replicator {
                     self.timer = None;
                     Event::Timer
                 }
+                () = nodes.changed() => Event::Pull {
+                    shards: nodes.pulled(shards),
+                },
                 Some(measured) = lags.recv() => {
                     self.lags = measured;
                     changed = true;
@@ -417,6 +428,7 @@ impl Replicator {
             for (peer, held) in wanted {
                 match lag::measure(&context.store, &context.tailers, own, &held).await {
                     Ok(lag) => _ = lags.insert(peer, lag),
+                    Err(error) if error.is_outage() => {}
                     Err(error) => tracing::warn!(%error, "the lag cannot be measured"),
                 }
             }
@@ -521,7 +533,9 @@ impl ReplicatorContext {
     ) -> Result<Applied, StoreError> {
         loop {
             let some = batches.clone();
-            let attempt = remote::apply(&self.store, &self.context, shard, origin, from, some);
+            let fence = self.nodes.fence(shard);
+            let attempt =
+                remote::apply(&self.store, &self.context, fence, shard, origin, from, some);
             let applied = std::panic::AssertUnwindSafe(attempt).catch_unwind().await;
             let keep = match applied {
                 Ok(Ok(Applied::Stopped { at, .. })) if batches[0].0 != at => {

@@ -23,12 +23,14 @@ use crate::event::{Event, render};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::store::keys;
-use crate::store::{RangeOptions, RunOptions, Store, StoreError};
+use crate::store::{Atomic, RangeOptions, RunOptions, Store, StoreError, Watch};
 
 /// Batches that are read at once.
 const PAGE_BATCHES: usize = 64;
 /// A wake-up may be lost; nothing waits longer than this.
 const POLL: Duration = Duration::from_secs(1);
+/// Other nodes are woken at most this often.
+const TOUCH_INTERVAL: Duration = Duration::from_millis(20);
 /// Requests of sessions that may wait.
 const REQUESTS_MAX: usize = 256;
 
@@ -86,6 +88,8 @@ enum Request {
 
 struct Handle {
     wake: Notify,
+    /// Tells the region's other nodes; `None` where there are none.
+    touch: Option<Notify>,
     held: watch::Receiver<ShardCursor>,
     requests: mpsc::Sender<Request>,
 }
@@ -155,6 +159,7 @@ impl Tailers {
             let (publish, held) = watch::channel(at.held.clone());
             handles.push(Handle {
                 wake: Notify::new(),
+                touch: context.store.is_shared().then(Notify::new),
                 held,
                 requests,
             });
@@ -171,15 +176,23 @@ impl Tailers {
                 context: context.clone(),
                 tailers: tailers.clone(),
                 sessions: Sessions::default(),
+                watch: None,
             };
             tasks.spawn(tailer.run(received));
+            if context.store.is_shared() {
+                tasks.spawn(touch_after_commits(context.clone(), tailers.clone(), shard));
+            }
         }
         Ok(tailers)
     }
 
     /// Something was committed to the shard.
     pub fn wake(&self, shard: ShardId) {
-        self.shards[usize::from(shard.0)].wake.notify_one();
+        let handle = &self.shards[usize::from(shard.0)];
+        handle.wake.notify_one();
+        if let Some(touch) = &handle.touch {
+            touch.notify_one();
+        }
     }
 
     /// How far this region holds a shard.
@@ -274,6 +287,46 @@ struct Tailer {
     context: TailerContext,
     tailers: Tailers,
     sessions: Sessions,
+    /// Fires when another node has committed; set in the transaction that found nothing more.
+    watch: Option<Watch>,
+}
+
+/// Changes a key after commits, which wakes the tailers of other nodes. Not in the transactions that
+/// commit: a key that is written more than a hundred times a second is hot.
+async fn touch_after_commits(context: TailerContext, tailers: Tailers, shard: ShardId) {
+    let Some(touch) = &tailers.shards[usize::from(shard.0)].touch else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            () = touch.notified() => {}
+        }
+        let touched = context
+            .store
+            .run(RunOptions::default(), move |tx| async move {
+                tx.atomic(Atomic::Add, &keys::wake(shard), &1u64.to_le_bytes());
+                Ok(())
+            })
+            .await;
+        if let Err(error) = touched {
+            // The others look once a second in any case.
+            tracing::debug!(%shard, %error, "other nodes were not woken");
+        }
+        tokio::time::sleep(TOUCH_INTERVAL).await;
+    }
+}
+
+/// Waits for a watch; for ever if there is none, or it will never fire.
+async fn fired(watch: &mut Option<Watch>) {
+    let is_ok = match watch {
+        Some(watch) => watch.await.is_ok(),
+        None => false,
+    };
+    *watch = None;
+    if !is_ok {
+        std::future::pending::<()>().await;
+    }
 }
 
 impl Tailer {
@@ -289,7 +342,11 @@ impl Tailer {
                     None => return,
                 },
                 () = wake.notified() => self.catch_up().await,
-                () = tokio::time::sleep(POLL) => self.catch_up().await,
+                () = fired(&mut self.watch) => self.catch_up().await,
+                () = tokio::time::sleep(POLL) => {
+                    self.context.metrics.tail_polls.inc();
+                    self.catch_up().await;
+                }
             }
         }
     }
@@ -329,6 +386,7 @@ impl Tailer {
             match self.page().await {
                 Ok(true) => {}
                 Ok(false) => return,
+                Err(error) if error.is_outage() => return,
                 Err(error) => {
                     tracing::warn!(shard = %self.shard, %error, "the log's tail cannot be read");
                     return;
@@ -341,7 +399,8 @@ impl Tailer {
     async fn page(&mut self) -> Result<bool, StoreError> {
         let (shard, after) = (self.shard, self.at.arrival);
         let own = self.context.identity.origin;
-        let (arrived, more) = self
+        let watches = self.context.store.is_shared();
+        let (arrived, more, watch) = self
             .context
             .store
             .read(RunOptions::default(), move |tx| async move {
@@ -365,9 +424,12 @@ impl Tailer {
                     let batch = tx.get(&keys::log(shard, origin, stamp).bytes, true).await?;
                     arrived.push((arrival, origin, stamp, batch));
                 }
-                Ok((arrived, page.more))
+                // Set at the tail that was read: what comes after it fires.
+                let watch = (watches && !page.more).then(|| tx.watch(&keys::wake(shard)));
+                Ok((arrived, page.more, watch))
             })
             .await?;
+        self.watch = watch;
         for (arrival, origin, stamp, bytes) in arrived {
             // A batch that was trimmed meanwhile has nothing to tell.
             if let Some(bytes) = &bytes {

@@ -16,44 +16,50 @@ use whimbrel_replication::quic::{PeerAddress, QuicConfig, Transport};
 
 use crate::batcher::Batchers;
 use crate::clock::unix_ms;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::digest::Digests;
 use crate::execute::Context;
 use crate::gate::WriteGate;
 use crate::http::auth::{Auth, RELOAD_INTERVAL};
 use crate::http::{self, App, Connections, Quotas};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::origin;
 use crate::replicator::{LINK_EVENTS_MAX, Replicator, ReplicatorContext};
-use crate::store::embedded::Options;
-use crate::store::{Embedded, Store};
+use crate::store::{Embedded, Store, embedded};
 use crate::tailer::{TailerContext, Tailers};
+use crate::vitals;
 
 /// Appended logs that the replicator has not taken yet.
 const APPENDED_MAX: usize = 256;
 /// How long the store may take to end what is under way, once nobody asks it for more.
 const STORE_DRAIN: Duration = Duration::from_secs(2);
 
+/// Pause before a FoundationDB that could not be reached is tried again.
+#[cfg(feature = "foundationdb")]
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Serves until `shutdown`, or until the store fails.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    // Addresses first: a port that is taken is told before the store is touched.
+    // What is away comes back, but an open port must not promise an answer until then.
+    let shared = match &config.store {
+        config::Store::Embedded => None,
+        config::Store::FoundationDb(cluster) => match connect(cluster, &shutdown).await? {
+            Some(store) => Some(store),
+            None => return Ok(()),
+        },
+    };
+    // Addresses first: a port that is taken is told before the embedded store is touched.
     let public = listen(config.listen.http, "listen.http").await?;
     let admin = listen(config.listen.admin, "listen.admin").await?;
     let quic = UdpSocket::bind(config.listen.quic)
         .with_context(|| format!("listen.quic: cannot listen on {}", config.listen.quic))?;
     let auth = Auth::new(config.auth.keys.clone())?;
 
-    let data_dir = config.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        Embedded::open(&data_dir.join("store"), Options::default())
-    });
-    let embedded = opened.await?.with_context(|| {
-        format!(
-            "data_dir: the store in {} cannot be opened",
-            config.data_dir.display()
-        )
-    })?;
-    let store = Store::Embedded(embedded);
+    let store = match shared {
+        Some(store) => store,
+        None => open_embedded(&config.data_dir).await?,
+    };
     let (identity, high_water) = origin::take_up(&store, &config, unix_ms()).await?;
     let identity = Arc::new(identity);
     let clock = Clock::new(high_water, config.clock.max_drift)?;
@@ -84,10 +90,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let transport = Transport::start(quic, quic_config(&config)?, link_events)?;
+    let url = &config.listen.url;
+    let nodes = Nodes::start(&store, &identity, url, &tasks, shutdown.clone());
+    let vitals = vitals::start(&store, &metrics, gate.clone(), &tasks, inner.clone());
     let replicator_context = ReplicatorContext {
         store: store.clone(),
         context,
         tailers: tailers.clone(),
+        nodes: nodes.clone(),
         metrics: metrics.clone(),
         gate,
         shutdown: inner.clone(),
@@ -109,6 +119,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         digests,
         metrics,
         peers,
+        nodes,
+        vitals,
         in_flight: Semaphore::new(config.limits.in_flight),
         shutdown: shutdown.clone(),
     });
@@ -164,6 +176,66 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)
+}
+
+async fn open_embedded(data_dir: &Path) -> anyhow::Result<Store> {
+    let dir = data_dir.join("store");
+    let opened =
+        tokio::task::spawn_blocking(move || Embedded::open(&dir, embedded::Options::default()));
+    let store = opened.await?.with_context(|| {
+        let data_dir = data_dir.display();
+        format!("data_dir: the store in {data_dir} cannot be opened")
+    })?;
+    Ok(Store::Embedded(store))
+}
+
+/// Waits until the cluster answers; `None` if the node is to stop before that.
+#[cfg(feature = "foundationdb")]
+async fn connect(
+    cluster: &config::FoundationDb,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Store>> {
+    use crate::store::{FoundationDb, RunOptions, foundationdb, keys};
+    let mut options = foundationdb::Options::new(&cluster.cluster_file);
+    options.prefix = cluster.prefix.clone().into_bytes();
+    options.tls = cluster.tls.as_ref().map(|tls| foundationdb::Tls {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+        ca: tls.ca.clone(),
+        verify_peers: tls.verify_peers.clone(),
+    });
+    let opened = tokio::task::spawn_blocking(move || FoundationDb::open(&options));
+    let store = Store::FoundationDb(opened.await?.context("store")?);
+    let mut told = false;
+    loop {
+        let read = store.read(RunOptions::default(), |tx| async move {
+            tx.get(&keys::next_node(), true).await
+        });
+        let error = tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            read = read => match read {
+                Ok(_) => return Ok(Some(store)),
+                Err(error) => error,
+            },
+        };
+        if !told {
+            tracing::warn!(
+                cluster_file = %cluster.cluster_file.display(), %error,
+                "FoundationDB cannot be reached; trying until it can"
+            );
+            told = true;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(RECONNECT_PAUSE) => {}
+        }
+    }
+}
+
+#[cfg(not(feature = "foundationdb"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
+async fn connect(_: &config::FoundationDb, _: &CancellationToken) -> anyhow::Result<Option<Store>> {
+    anyhow::bail!("store.engine: this program was built without FoundationDB")
 }
 
 async fn listen(addr: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

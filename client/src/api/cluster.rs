@@ -97,6 +97,18 @@ pub struct DevRegion {
     pub log: PathBuf,
     /// All its nodes; the first is the one above.
     pub nodes: Vec<DevNode>,
+    /// Its FoundationDB, if that is where it keeps its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foundationdb: Option<DevFoundationDb>,
+}
+
+/// The FoundationDB of a [`DevRegion`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevFoundationDb {
+    /// Its only process; it is started again when it dies.
+    pub pid: u32,
+    /// For `fdbcli -C`.
+    pub cluster_file: PathBuf,
 }
 
 /// One node of a [`DevRegion`].

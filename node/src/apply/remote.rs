@@ -9,6 +9,7 @@ use whimbrel_replication::op::Batch;
 
 use super::{ApplyError, Workspace, corrupt};
 use crate::execute::Context;
+use crate::nodes::Fence;
 use crate::store::keys;
 use crate::store::{RunOptions, Store, StoreError};
 
@@ -26,10 +27,12 @@ pub enum Applied {
     },
 }
 
-/// Applies the batches of `origin` that follow `from`, all or none.
+/// Applies the batches of `origin` that follow `from`, all or none; none without the lease that
+/// `fence` asks for.
 pub async fn apply(
     store: &Store,
     context: &Context,
+    fence: Option<Fence>,
     shard: ShardId,
     origin: Origin,
     from: Stamp,
@@ -55,12 +58,18 @@ pub async fn apply(
     let committed = store
         .run(RunOptions::default(), move |tx| {
             let (decoded, context, stop) = (decoded.clone(), context.clone(), stop.clone());
+            let fence = fence.clone();
             async move {
                 let cursor = keys::applied(shard, origin);
                 let at = match tx.get(&cursor, false).await? {
                     Some(bytes) => Stamp::try_from(&bytes[..]).map_err(corrupt)?,
                     None => Stamp::MIN,
                 };
+                if let Some(fence) = &fence
+                    && !fence.holds(&tx).await?
+                {
+                    return Ok(Applied::At(at));
+                }
                 if at != from {
                     return Ok(Applied::At(at));
                 }

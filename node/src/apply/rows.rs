@@ -210,3 +210,25 @@ pub struct ArrivalRow {
     #[prost(bytes = "vec", optional, tag = "2")]
     pub stamp: Option<Vec<u8>>,
 }
+
+/// `N/`: a node that runs.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeRow {
+    /// Grows while it runs.
+    #[prost(uint64, tag = "1")]
+    pub beat: u64,
+    /// Where clients reach it.
+    #[prost(string, tag = "2")]
+    pub url: String,
+}
+
+/// `E/`: who may pull a group of shards.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LeaseRow {
+    /// Its node; 0: nobody.
+    #[prost(uint32, tag = "1")]
+    pub holder: u32,
+    /// Grows while it is held.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}

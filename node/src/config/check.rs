@@ -13,10 +13,12 @@ use whimbrel_client::token;
 use whimbrel_replication::id::{ClusterId, RegionId};
 use whimbrel_replication::limits::{REGIONS_MAX, REVISION_HEADS_MAX, SHARDS_MAX, TEXT_BYTES_MAX};
 
+use crate::store::limits::PREFIX_BYTES_MAX;
+
 use super::read::{Issues, Section};
 use super::{
-    Auth, Clock, Cluster, Config, ConfigError, Issue, Limits, Listen, Log, LogFormat, Region,
-    Shutdown, Tls,
+    Auth, Clock, Cluster, Config, ConfigError, FoundationDb, FoundationDbTls, Issue, Limits,
+    Listen, Log, LogFormat, Region, Shutdown, Store, Tls,
 };
 
 const REGION_NAME_CHARS_MAX: usize = 32;
@@ -68,10 +70,12 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
         }
         found.cloned()
     });
-    let listen = listen(root.section("listen", issue), issue);
+    let url = own.as_ref().and_then(|region| region.urls.first());
+    let listen = listen(root.section("listen", issue), url, issue);
     let data_dir = root
         .paths("data_dir", "name a folder on a local disk", issue)
         .pop();
+    let store = store(root.section("store", issue), issue);
     let tls = tls(root.section("tls", issue), issue);
     let auth = auth(root.section("auth", issue), issue);
     let clock = clock(root.section("clock", issue), issue);
@@ -90,6 +94,7 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
             },
             listen: listen?,
             data_dir: data_dir?,
+            store: store?,
             tls: tls?,
             auth,
             clock,
@@ -181,6 +186,16 @@ fn cluster(mut section: Section<'_>, issues: &mut Issues) -> (Option<ClusterId>,
     (id, regions, u16::try_from(shards).unwrap_or(SHARDS_MAX))
 }
 
+fn check_url(key: &str, url: &str, issues: &mut Issues) {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    if !rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' '])) {
+        let problem = format!("`{url}` is not the start of an http(s) URL");
+        issues.add(key, problem, URL_REMEDY);
+    }
+}
+
 fn region(mut section: Section<'_>, issues: &mut Issues) -> Option<Region> {
     let name: Option<String> = section.required("name", "name the region", issues);
     if let Some(name) = &name
@@ -206,16 +221,7 @@ fn region(mut section: Section<'_>, issues: &mut Issues) -> Option<Region> {
         .required("urls", URL_REMEDY, issues)
         .unwrap_or_default();
     for url in &urls {
-        let rest = url
-            .strip_prefix("https://")
-            .or_else(|| url.strip_prefix("http://"));
-        if !rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' '])) {
-            issues.add(
-                section.key("urls"),
-                format!("`{url}` is not the start of an http(s) URL"),
-                URL_REMEDY,
-            );
-        }
+        check_url(&section.key("urls"), url, issues);
     }
     let quic: Vec<String> = section
         .optional("quic", QUIC_REMEDY, issues)
@@ -241,7 +247,11 @@ fn region(mut section: Section<'_>, issues: &mut Issues) -> Option<Region> {
     })
 }
 
-fn listen(mut section: Section<'_>, issues: &mut Issues) -> Option<Listen> {
+fn listen(
+    mut section: Section<'_>,
+    region_url: Option<&String>,
+    issues: &mut Issues,
+) -> Option<Listen> {
     let mut address = |key| {
         let remedy = "give an IP address and port such as \"127.0.0.1:7100\"";
         let text: String = section.required(key, remedy, issues)?;
@@ -260,25 +270,99 @@ fn listen(mut section: Section<'_>, issues: &mut Issues) -> Option<Listen> {
             "give it another port: it has no authentication",
         );
     }
+    let url: Option<String> = section.optional("url", URL_REMEDY, issues);
+    if let Some(url) = &url {
+        check_url(&section.key("url"), url, issues);
+    }
     section.end(issues);
     Some(Listen {
         http: http?,
         admin: admin?,
         quic: quic?,
+        url: url.or(region_url.cloned())?,
     })
 }
 
-fn tls(mut section: Section<'_>, issues: &mut Issues) -> Option<Tls> {
-    let mut file = |key| {
-        let remedy = "`whimbrel-node ca` makes authority and certificates";
-        let path = section.paths(key, remedy, issues).pop()?;
-        if let Err(error) = fs::File::open(&path) {
-            let problem = format!("cannot read {}: {error}", path.display());
-            issues.add(section.key(key), problem, remedy);
+fn store(mut section: Section<'_>, issues: &mut Issues) -> Option<Store> {
+    let remedy = "give \"embedded\" for a region of one node, or \"foundationdb\"";
+    let engine: Option<String> = section.optional("engine", remedy, issues);
+    let store = match engine.as_deref() {
+        None | Some("embedded") => Some(Store::Embedded),
+        Some("foundationdb") => foundationdb(&mut section, issues).map(Store::FoundationDb),
+        Some(other) => {
+            let problem = format!("`{other}` is unknown");
+            issues.add(section.key("engine"), problem, remedy);
+            None
         }
-        Some(path)
     };
-    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+    section.end(issues);
+    store
+}
+
+fn foundationdb(section: &mut Section<'_>, issues: &mut Issues) -> Option<FoundationDb> {
+    if !cfg!(feature = "foundationdb") {
+        issues.add(
+            section.key("engine"),
+            "this program was built without FoundationDB",
+            "build it with `cargo build --release -p whimbrel-node --features foundationdb`, where \
+             FoundationDB's client library 7.3 is installed",
+        );
+    }
+    let remedy = "name the cluster file of the region's FoundationDB, often \
+                  /etc/foundationdb/fdb.cluster";
+    let cluster_file = file(section, "cluster_file", remedy, issues);
+    let remedy = format!("give at most {PREFIX_BYTES_MAX} bytes, such as \"whimbrel/\"");
+    let prefix: String = section
+        .optional("prefix", &remedy, issues)
+        .unwrap_or_default();
+    if prefix.len() > PREFIX_BYTES_MAX {
+        let problem = format!("has {} bytes", prefix.len());
+        issues.add(section.key("prefix"), problem, &remedy);
+    }
+    let tls = section.has("tls").then(|| {
+        let mut section = section.section("tls", issues);
+        let remedy = "name the PEM file";
+        let mut pem = |key| file(&mut section, key, remedy, issues);
+        let (cert, key, ca) = (pem("cert"), pem("key"), pem("ca"));
+        let remedy = "give rules such as \"Check.Valid=1,S.O=Example\"";
+        let verify_peers = section.optional("verify_peers", remedy, issues);
+        section.end(issues);
+        Some(FoundationDbTls {
+            cert: cert?,
+            key: key?,
+            ca: ca?,
+            verify_peers: verify_peers.unwrap_or_default(),
+        })
+    });
+    Some(FoundationDb {
+        cluster_file: cluster_file?,
+        prefix,
+        tls: match tls {
+            None => None,
+            Some(tls) => Some(tls?),
+        },
+    })
+}
+
+/// A file that must be there and readable.
+fn file(
+    section: &mut Section<'_>,
+    key: &'static str,
+    remedy: &str,
+    issues: &mut Issues,
+) -> Option<PathBuf> {
+    let path = section.paths(key, remedy, issues).pop()?;
+    if let Err(error) = fs::File::open(&path) {
+        let problem = format!("cannot read {}: {error}", path.display());
+        issues.add(section.key(key), problem, remedy);
+    }
+    Some(path)
+}
+
+fn tls(mut section: Section<'_>, issues: &mut Issues) -> Option<Tls> {
+    let remedy = "`whimbrel-node ca` makes authority and certificates";
+    let mut pem = |key| file(&mut section, key, remedy, issues);
+    let (ca, cert, key) = (pem("ca"), pem("cert"), pem("key"));
     section.end(issues);
     Some(Tls {
         ca: ca?,

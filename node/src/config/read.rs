@@ -62,6 +62,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether a key is given.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.dict.contains_key(key)
+    }
+
     fn take_value(&mut self, key: &'static str) -> Option<Value> {
         self.taken.push(key);
         self.dict.remove(key)

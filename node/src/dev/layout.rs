@@ -5,22 +5,24 @@
 //!                runs with relays, which need ports as well
 //! dev.json       the running cluster, for programs
 //! pki/           authority, certificates, token keys
-//! eu/            config.toml, node.log, data/
+//! eu/            config.toml, node.log, data/; of a second node config-2.toml, node-2.log, data-2/;
+//!                foundationdb/ with its data, logs and cluster file
 //! relay.sock     there while relays run: steers them
 //! ```
 
 use std::fs::{self, File, TryLockError};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
-use whimbrel_client::api::{DevCluster, DevNode, DevRegion};
+use whimbrel_client::api::{DevCluster, DevFoundationDb, DevNode, DevRegion};
 use whimbrel_replication::id::ClusterId;
 use whimbrel_replication::limits::REGIONS_MAX;
 use whimbrel_replication::relay::Dial;
 
+use super::foundationdb::cluster_file;
+use super::shape::{Node, PORTS_PER_NODE, Region, Shape, StoreKind, is_free, loopback, of_node};
 use crate::ca::{self, Certificate};
 use crate::config::check_region_name;
 use crate::files::{self, Access};
@@ -33,7 +35,6 @@ pub const DEFAULT_REGIONS: [&str; 3] = ["eu", "us", "ap"];
 /// outgoing connections and that could be taken when the cluster starts again.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 const PORT_ATTEMPTS: usize = 200;
-const PORTS_PER_REGION: u16 = 3;
 
 /// A cluster's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,57 +68,6 @@ pub(super) enum Route {
     Direct,
     /// Through relays.
     Relayed,
-}
-
-/// The fixed part of a region.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Region {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub number: u16,
-    /// Loopback port of the API.
-    pub http: u16,
-    /// Loopback port of the admin listener.
-    pub admin: u16,
-    /// Loopback port of the links.
-    pub quic: u16,
-}
-
-impl Region {
-    /// Of the API.
-    pub fn url(&self) -> String {
-        format!("http://{}", loopback(self.http))
-    }
-
-    /// Of the admin listener.
-    pub fn admin_url(&self) -> String {
-        format!("http://{}", loopback(self.admin))
-    }
-
-    pub(super) fn http_address(&self) -> SocketAddr {
-        loopback(self.http)
-    }
-
-    pub(super) fn admin_address(&self) -> SocketAddr {
-        loopback(self.admin)
-    }
-
-    pub(super) fn config(&self, dir: &Path) -> PathBuf {
-        dir.join(&self.name).join("config.toml")
-    }
-
-    pub(super) fn log(&self, dir: &Path) -> PathBuf {
-        dir.join(&self.name).join("node.log")
-    }
-
-    fn data_dir(&self, dir: &Path) -> PathBuf {
-        dir.join(&self.name).join("data")
-    }
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 /// Held by the process that runs the cluster; a second one is refused.
@@ -166,12 +116,26 @@ impl Layout {
     pub fn open_or_make(
         dir: &Path,
         regions: Option<&[String]>,
+        shape: Shape,
         port_base: Option<u16>,
     ) -> anyhow::Result<Self> {
         let Some(layout) = Self::open(dir)? else {
             let default = DEFAULT_REGIONS.map(str::to_owned);
-            return Self::make(dir, regions.unwrap_or(&default), port_base);
+            return Self::make(dir, regions.unwrap_or(&default), shape, port_base);
         };
+        for region in &layout.regions {
+            let (store, nodes) = (region.store(), region.node_count());
+            anyhow::ensure!(
+                shape.store.is_none_or(|wanted| wanted == store),
+                "the cluster in {} keeps its data in the {store} store; leave --store away",
+                dir.display()
+            );
+            anyhow::ensure!(
+                shape.nodes.is_none_or(|wanted| wanted == nodes),
+                "the cluster in {} has {nodes} nodes in each region; leave --nodes away",
+                dir.display()
+            );
+        }
         let have: Vec<&str> = layout.regions.iter().map(|r| r.name.as_str()).collect();
         if let Some(regions) = regions {
             anyhow::ensure!(
@@ -184,7 +148,7 @@ impl Layout {
         }
         if let Some(base) = port_base {
             anyhow::ensure!(
-                layout.regions.first().is_some_and(|r| r.http == base),
+                layout.regions.first().is_some_and(|r| r.first.http == base),
                 "the cluster in {} has its ports already; leave --port-base away",
                 dir.display()
             );
@@ -192,7 +156,13 @@ impl Layout {
         Ok(layout)
     }
 
-    fn make(dir: &Path, names: &[String], port_base: Option<u16>) -> anyhow::Result<Self> {
+    fn make(
+        dir: &Path,
+        names: &[String],
+        shape: Shape,
+        port_base: Option<u16>,
+    ) -> anyhow::Result<Self> {
+        let (store, nodes) = shape.checked()?;
         anyhow::ensure!(
             (1..=REGIONS_MAX).contains(&names.len()),
             "{} regions are outside 1..={REGIONS_MAX}",
@@ -218,17 +188,25 @@ impl Layout {
         SystemRandom::new()
             .fill(&mut id)
             .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-        let base = free_ports(names.len() * PORTS_PER_REGION as usize, port_base)?;
-        let regions = (0..)
-            .zip(names)
-            .map(|(i, name)| Region {
+        let servers = u16::from(store == StoreKind::Foundationdb);
+        let ports = nodes * PORTS_PER_NODE + servers;
+        let base = free_ports(names.len() * usize::from(ports), port_base)?;
+        let region = |(i, name): (u16, &String)| {
+            let base = base + i * ports;
+            let node = |nth: u16| Node {
+                http: base + nth * PORTS_PER_NODE,
+                admin: base + nth * PORTS_PER_NODE + 1,
+                quic: base + nth * PORTS_PER_NODE + 2,
+            };
+            Region {
                 name: name.clone(),
                 number: i + 1,
-                http: base + i * PORTS_PER_REGION,
-                admin: base + i * PORTS_PER_REGION + 1,
-                quic: base + i * PORTS_PER_REGION + 2,
-            })
-            .collect();
+                first: node(0),
+                others: (1..nodes).map(node).collect(),
+                foundationdb: (servers > 0).then(|| base + nodes * PORTS_PER_NODE),
+            }
+        };
+        let regions = (0..).zip(names).map(region).collect();
         let layout = Self {
             dir: dir.to_owned(),
             cluster: ClusterId::from_bytes(id).to_string(),
@@ -245,11 +223,11 @@ impl Layout {
         for region in &layout.regions {
             ca::issue(&pki, &region.name, &pki, ca::NODE_DAYS)?;
             files::make_dir(&dir.join(&region.name))?;
-            files::replace(
-                &region.config(dir),
-                layout.config(region).as_bytes(),
-                Access::Everyone,
-            )?;
+            for nth in 0..region.node_count() {
+                let config = layout.config(region, nth);
+                let path = region.config(dir, nth);
+                files::replace(&path, config.as_bytes(), Access::Everyone)?;
+            }
         }
         layout.write()?;
         Ok(layout)
@@ -275,7 +253,7 @@ impl Layout {
             return Ok(());
         }
         let behind = |base: u16| {
-            let ports = self.regions.len() * PORTS_PER_REGION as usize;
+            let ports: usize = self.regions.iter().map(Region::ports).sum();
             base.saturating_add(u16::try_from(ports).unwrap_or(u16::MAX))
         };
         let base = free_ports(pairs.len(), port_base.map(behind))?;
@@ -297,7 +275,7 @@ impl Layout {
                 from: relay.from.clone(),
                 to: relay.to.clone(),
                 listen: loopback(relay.port),
-                target: loopback(self.region(&relay.to)?.quic),
+                target: loopback(self.region(&relay.to)?.first.quic),
             })
         };
         self.relays.iter().map(dial).collect()
@@ -306,12 +284,16 @@ impl Layout {
     /// Lets a region reach the others so. Only these addresses of its config change: the rest may
     /// have been edited.
     pub(super) fn route(&self, region: &Region, route: Route) -> anyhow::Result<()> {
-        let path = region.config(&self.dir);
+        anyhow::ensure!(
+            region.others.is_empty() || route == Route::Direct,
+            "relays stand between regions of one node; leave --relay or --nodes away"
+        );
+        let path = region.config(&self.dir, 0);
         let read = || format!("cannot read {}", path.display());
         let before = fs::read_to_string(&path).with_context(read)?;
         let mut config = before.clone();
         for relay in self.relays.iter().filter(|r| r.from == region.name) {
-            let direct = address(self.region(&relay.to)?.quic);
+            let direct = address(self.region(&relay.to)?.first.quic);
             let relayed = address(relay.port);
             let (from, to) = match route {
                 Route::Direct => (relayed, direct),
@@ -353,12 +335,38 @@ impl Layout {
         self.dir.join("pki")
     }
 
-    /// Errs where something listens on the region's ports: the region, most likely.
+    /// The nodes of a region that do not run.
+    ///
+    /// # Errors
+    ///
+    /// When all of them seem to.
+    pub(super) fn stopped(&self, region: &Region) -> anyhow::Result<Vec<usize>> {
+        let state = |(nth, node): (usize, &Node)| {
+            let name = region.node_name(nth);
+            node.ensure_stopped(&name).map(|()| nth)
+        };
+        let (stopped, mut running): (Vec<_>, Vec<_>) = region
+            .nodes()
+            .enumerate()
+            .map(state)
+            .partition(Result::is_ok);
+        if stopped.is_empty()
+            && let Some(first) = running.drain(..1).next()
+        {
+            first?;
+        }
+        stopped.into_iter().collect()
+    }
+
+    /// Errs where something listens on one of a region's ports: the region, most likely.
     pub(super) fn ensure_stopped(&self, region: &Region) -> anyhow::Result<()> {
-        for port in [region.http, region.admin, region.quic] {
+        for (nth, node) in region.nodes().enumerate() {
+            node.ensure_stopped(&region.node_name(nth))?;
+        }
+        if let Some(port) = region.foundationdb {
             anyhow::ensure!(
                 is_free(port),
-                "{} seems to run already: port {port} is taken",
+                "the FoundationDB of {} seems to run already: port {port} is taken",
                 region.name
             );
         }
@@ -366,33 +374,40 @@ impl Layout {
     }
 
     /// The config of a region's node.
-    fn config(&self, region: &Region) -> String {
+    fn config(&self, region: &Region, nth: usize) -> String {
         let pki = self.pki();
         let tls = Certificate::node(&pki, &region.name);
         let mut text = format!(
-            "region = {name}\ndata_dir = \"data\"\n\n\
+            "region = {name}\ndata_dir = \"{data}\"\n\n\
              [cluster]\nid = \"{cluster}\"\nshards = 16\n",
             name = quoted(&region.name),
+            data = of_node(nth, "data", ""),
             cluster = self.cluster,
         );
         for other in &self.regions {
             text += &format!(
-                "\n[[cluster.regions]]\nname = {}\nnumber = {}\nurls = [\"{}\"]\nquic = [{}]\n",
+                "\n[[cluster.regions]]\nname = {}\nnumber = {}\nurls = [{}]\nquic = [{}]\n",
                 quoted(&other.name),
                 other.number,
-                other.url(),
-                address(other.quic),
+                listed(other.nodes().map(|node| quoted(&node.url()))),
+                listed(other.nodes().map(|node| address(node.quic))),
             );
         }
+        if region.foundationdb.is_some() {
+            text += "\n[store]\nengine = \"foundationdb\"\n\
+                     cluster_file = \"foundationdb/fdb.cluster\"\nprefix = \"whimbrel/\"\n";
+        }
+        let node = region.nodes().nth(nth).unwrap_or(&region.first);
         text += &format!(
-            "\n[listen]\nhttp = \"{}\"\nadmin = \"{}\"\nquic = \"{}\"\n\
+            "\n[listen]\nhttp = \"{}\"\nadmin = \"{}\"\nquic = \"{}\"\nurl = {}\n\
              \n[tls]\nca = {}\ncert = {}\nkey = {}\n\
              \n[auth]\nkeys = [{}]\n\
              \n[shutdown]\ndrain_ms = 3000\n\
              \n[log]\nfilter = \"info\"\n",
-            loopback(region.http),
-            loopback(region.admin),
-            loopback(region.quic),
+            loopback(node.http),
+            loopback(node.admin),
+            loopback(node.quic),
+            quoted(&node.url()),
             relative(&Certificate::ca(&pki).cert),
             relative(&tls.cert),
             relative(&tls.key),
@@ -410,26 +425,29 @@ impl Layout {
         self.dir.join("dev.json")
     }
 
-    /// What `dev.json` says when the regions run as `pids`.
-    pub fn describe(&self, pids: &[u32]) -> DevCluster {
-        let regions = self
-            .regions
-            .iter()
-            .zip(pids)
-            .map(|(region, &pid)| DevRegion {
-                name: region.name.clone(),
-                pid,
-                url: region.url(),
-                admin_url: region.admin_url(),
-                quic: loopback(region.quic).to_string(),
-                data_dir: region.data_dir(&self.dir),
-                log: region.log(&self.dir),
-                nodes: vec![DevNode {
-                    pid,
-                    url: region.url(),
-                    admin_url: region.admin_url(),
-                }],
+    /// What `dev.json` says when nodes run as the processes that `pid` gives for them.
+    pub fn describe(&self, pid: impl Fn(&Region, usize) -> u32) -> DevCluster {
+        let regions = self.regions.iter().map(|region| {
+            let nodes = region.nodes().enumerate().map(|(nth, node)| DevNode {
+                pid: pid(region, nth),
+                url: node.url(),
+                admin_url: node.admin_url(),
             });
+            DevRegion {
+                name: region.name.clone(),
+                pid: pid(region, 0),
+                url: region.first.url(),
+                admin_url: region.first.admin_url(),
+                quic: loopback(region.first.quic).to_string(),
+                data_dir: region.data_dir(&self.dir),
+                log: region.log(&self.dir, 0),
+                nodes: nodes.collect(),
+                foundationdb: region.foundationdb.map(|_| DevFoundationDb {
+                    pid: 0,
+                    cluster_file: cluster_file(&region.foundationdb_dir(&self.dir)),
+                }),
+            }
+        });
         DevCluster {
             cluster: self.cluster.clone(),
             regions: regions.collect(),
@@ -462,32 +480,50 @@ impl Layout {
         let serves = |pid: &u32| {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             command.split(|b| *b == 0).any(|word| {
-                let is_config = |region: &Region| {
-                    word == region.config(&self.dir).as_os_str().as_encoded_bytes()
-                };
-                self.regions.iter().any(is_config)
+                self.regions.iter().any(|region| {
+                    (0..region.node_count()).any(|nth| {
+                        word == region.config(&self.dir, nth).as_os_str().as_encoded_bytes()
+                    })
+                })
             })
         };
-        let pids = regions.into_iter().map(|region| region.pid);
+        let nodes = regions.into_iter().flat_map(|region| region.nodes);
+        let pids = nodes.map(|node| node.pid);
         pids.filter(|pid| !own.contains(pid) && serves(pid))
             .collect()
     }
 
-    /// Notes that one region runs as another process now.
-    pub(super) fn update_pid(&self, name: &str, pid: u32) -> anyhow::Result<()> {
+    /// Notes that a node runs as another process now.
+    pub(super) fn update_pid(&self, name: &str, nth: usize, pid: u32) -> anyhow::Result<()> {
+        self.update(name, |region| {
+            if nth == 0 {
+                region.pid = pid;
+            }
+            if let Some(node) = region.nodes.get_mut(nth) {
+                node.pid = pid;
+            }
+        })
+    }
+
+    /// Notes that the FoundationDB of a region runs as another process now.
+    pub(super) fn update_foundationdb(&self, name: &str, pid: u32) -> anyhow::Result<()> {
+        self.update(name, |region| {
+            if let Some(server) = &mut region.foundationdb {
+                server.pid = pid;
+            }
+        })
+    }
+
+    fn update(&self, name: &str, change: impl Fn(&mut DevRegion)) -> anyhow::Result<()> {
         // Several regions may come back at once, each by a process of its own.
         let lock = File::create(self.dir.join("dev.json.lock")).context("cannot lock dev.json")?;
         lock.lock().context("cannot lock dev.json")?;
         let mut cluster = match fs::read(self.description()) {
             Ok(json) => serde_json::from_slice(&json).context("dev.json is damaged")?,
-            Err(_) => self.describe(&vec![0; self.regions.len()]),
+            Err(_) => self.describe(|_, _| 0),
         };
-        for region in cluster.regions.iter_mut().filter(|r| r.name == name) {
-            region.pid = pid;
-            for node in &mut region.nodes {
-                node.pid = pid;
-            }
-        }
+        let regions = cluster.regions.iter_mut();
+        regions.filter(|r| r.name == name).for_each(change);
         self.write_description(&cluster)
     }
 }
@@ -495,6 +531,10 @@ impl Layout {
 /// As a TOML string; JSON's escapes are TOML's.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+fn listed(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
 }
 
 /// On loopback, as a region's config names it.
@@ -506,10 +546,6 @@ fn address(port: u16) -> String {
 fn relative(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     quoted(&format!("../pki/{name}"))
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(loopback(port)).is_ok() && UdpSocket::bind(loopback(port)).is_ok()
 }
 
 /// The first of enough neighbouring free ports.
@@ -543,6 +579,8 @@ fn free_ports(count: usize, wanted: Option<u16>) -> anyhow::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
     use crate::config::{Config, Flags};
 
@@ -550,36 +588,102 @@ mod tests {
     fn a_new_cluster_has_configs_that_hold_and_keeps_its_ports() {
         let dir = tempfile::tempdir().unwrap();
         let names = ["eu", "us-east"].map(str::to_owned);
-        let made = Layout::open_or_make(dir.path(), Some(&names), None).unwrap();
+        let made = Layout::open_or_make(dir.path(), Some(&names), Shape::default(), None).unwrap();
         for region in &made.regions {
-            let config = Config::load(&region.config(dir.path()), &Flags::default()).unwrap();
+            let config = Config::load(&region.config(dir.path(), 0), &Flags::default()).unwrap();
             assert_eq!(config.region.name, region.name);
             assert_eq!(config.cluster.regions.len(), 2);
-            assert_eq!(config.listen.http, loopback(region.http));
+            assert_eq!(config.listen.http, loopback(region.first.http));
             assert!(config.tls.key.is_file() && config.tls.ca.is_file());
             assert_eq!(config.data_dir, dir.path().join(&region.name).join("data"));
         }
-        assert_eq!(Layout::open_or_make(dir.path(), None, None).unwrap(), made);
         assert_eq!(
-            Layout::open_or_make(dir.path(), Some(&names), None).unwrap(),
+            Layout::open_or_make(dir.path(), None, Shape::default(), None).unwrap(),
+            made
+        );
+        assert_eq!(
+            Layout::open_or_make(dir.path(), Some(&names), Shape::default(), None).unwrap(),
             made
         );
         let other = ["eu".to_owned()];
-        let error = Layout::open_or_make(dir.path(), Some(&other), None).unwrap_err();
+        let error =
+            Layout::open_or_make(dir.path(), Some(&other), Shape::default(), None).unwrap_err();
         assert!(error.to_string().contains("eu,us-east"), "{error}");
         let error = made.region("ap").unwrap_err();
         assert!(error.to_string().contains("eu, us-east"), "{error}");
     }
 
     #[test]
+    fn regions_of_several_nodes_know_all_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            store: Some(StoreKind::Foundationdb),
+            nodes: Some(2),
+        };
+        let made = Layout::open_or_make(dir.path(), None, shape, None).unwrap();
+        assert_eq!(Layout::open(dir.path()).unwrap().as_ref(), Some(&made));
+        let ports: std::collections::BTreeSet<u16> = made
+            .regions
+            .iter()
+            .flat_map(|region| {
+                let nodes = region
+                    .nodes()
+                    .flat_map(|node| [node.http, node.admin, node.quic]);
+                nodes.chain(region.foundationdb).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(ports.len(), 3 * (2 * 3 + 1), "each its own");
+        let text = fs::read_to_string(made.regions[0].config(dir.path(), 1)).unwrap();
+        let second = &made.regions[0].others[0];
+        assert!(
+            text.contains(&format!("url = \"{}\"", second.url())),
+            "{text}"
+        );
+        assert!(text.contains("data_dir = \"data-2\""), "{text}");
+        let urls: Vec<String> = made.regions[1].nodes().map(|n| quoted(&n.url())).collect();
+        assert!(
+            text.contains(&format!("urls = [{}]", urls.join(", "))),
+            "{text}"
+        );
+
+        let error = Layout::open_or_make(
+            dir.path(),
+            None,
+            Shape {
+                nodes: Some(1),
+                ..shape
+            },
+            None,
+        );
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("leave --nodes away")
+        );
+        let embedded = Shape {
+            store: None,
+            nodes: Some(2),
+        };
+        let other = tempfile::tempdir().unwrap();
+        let error = Layout::open_or_make(other.path(), None, embedded, None);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("--store foundationdb")
+        );
+    }
+
+    #[test]
     fn relays_are_there_when_asked_for_also_in_a_cluster_that_had_none() {
         let dir = tempfile::tempdir().unwrap();
-        let mut layout = Layout::open_or_make(dir.path(), None, None).unwrap();
+        let mut layout = Layout::open_or_make(dir.path(), None, Shape::default(), None).unwrap();
         let text = fs::read_to_string(dir.path().join("cluster.json")).unwrap();
         assert!(!text.contains("relays"), "as it was before there were any");
         let (eu, us) = (layout.regions[0].clone(), layout.regions[1].clone());
         // What else one has changed in a config stays.
-        let path = eu.config(dir.path());
+        let path = eu.config(dir.path(), 0);
         let made = fs::read_to_string(&path).unwrap();
         let edited = made.replace("drain_ms = 3000", "drain_ms = 1234");
         fs::write(&path, &edited).unwrap();
@@ -587,7 +691,7 @@ mod tests {
             let config = Config::load(&path, &Flags::default()).unwrap();
             config.cluster.regions[of].quic[0].clone()
         };
-        let direct = loopback(us.quic).to_string();
+        let direct = loopback(us.first.quic).to_string();
         layout.route(&eu, Route::Relayed).unwrap();
         assert_eq!(quic(1), direct, "there is no relay yet");
 
@@ -595,10 +699,10 @@ mod tests {
         let dials = layout.dials().unwrap();
         assert_eq!(dials.len(), 6);
         assert_eq!((&*dials[0].from, &*dials[0].to), ("eu", "us"));
-        assert_eq!(dials[0].target, loopback(us.quic));
+        assert_eq!(dials[0].target, loopback(us.first.quic));
         layout.route(&eu, Route::Relayed).unwrap();
         assert_eq!(quic(1), dials[0].listen.to_string());
-        assert_eq!(quic(0), loopback(eu.quic).to_string(), "its own");
+        assert_eq!(quic(0), loopback(eu.first.quic).to_string(), "its own");
 
         let mut again = Layout::open(dir.path()).unwrap().unwrap();
         again.allot_relays(None).unwrap();
@@ -620,7 +724,9 @@ mod tests {
         let check = |names: &[&str]| {
             let dir = tempfile::tempdir().unwrap();
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            assert!(Layout::open_or_make(dir.path(), Some(&names), None).is_err());
+            assert!(
+                Layout::open_or_make(dir.path(), Some(&names), Shape::default(), None).is_err()
+            );
             assert!(Layout::open(dir.path()).unwrap().is_none());
         };
         check(&[]);
@@ -641,8 +747,8 @@ mod tests {
         drop(first);
         lock(dir.path()).unwrap();
 
-        let layout = Layout::open_or_make(dir.path(), None, None).unwrap();
-        let _taken = TcpListener::bind(loopback(layout.regions[1].http)).unwrap();
+        let layout = Layout::open_or_make(dir.path(), None, Shape::default(), None).unwrap();
+        let _taken = TcpListener::bind(loopback(layout.regions[1].first.http)).unwrap();
         layout.ensure_stopped(&layout.regions[0]).unwrap();
         assert!(layout.ensure_stopped(&layout.regions[1]).is_err());
     }
@@ -650,11 +756,11 @@ mod tests {
     #[test]
     fn dev_json_has_the_documented_shape() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::open_or_make(dir.path(), None, None).unwrap();
+        let layout = Layout::open_or_make(dir.path(), None, Shape::default(), None).unwrap();
         layout
-            .write_description(&layout.describe(&[1, 2, 3]))
+            .write_description(&layout.describe(|region, _| region.number.into()))
             .unwrap();
-        layout.update_pid("us", 20).unwrap();
+        layout.update_pid("us", 0, 20).unwrap();
         let text = fs::read_to_string(layout.description()).unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let keys = |value: &serde_json::Value| {
@@ -672,7 +778,7 @@ mod tests {
         assert_eq!(keys(&us["nodes"][0]), "admin_url pid url");
         assert_eq!((&us["name"], &us["pid"]), (&"us".into(), &20.into()));
         assert_eq!(us["nodes"][0]["pid"], 20);
-        assert_eq!(us["url"], layout.regions[1].url());
+        assert_eq!(us["url"], layout.regions[1].first.url());
         assert!(
             json["token_key"]
                 .as_str()

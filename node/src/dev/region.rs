@@ -1,4 +1,4 @@
-//! The process of one region.
+//! The process of one node.
 
 use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
@@ -12,7 +12,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::http;
-use super::layout::{Layout, Region};
+use super::layout::Layout;
+use super::shape::Region;
 
 /// How long a region may take until it is ready.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -23,8 +24,12 @@ const STOP_MAX: Duration = Duration::from_millis(6500);
 /// Lines of the log that are shown where a region does not start.
 const LOG_LINES: usize = 5;
 
-/// A started region.
+/// A started node.
 pub(super) struct Running {
+    /// Of its region.
+    region: String,
+    nth: usize,
+    /// What people call it.
     name: String,
     pid: u32,
     child: Child,
@@ -40,8 +45,10 @@ pub(super) enum Exit {
     Asked,
     /// By itself, or by somebody else's hand.
     Died {
-        /// The region.
+        /// The node, as people call it.
         name: String,
+        /// Its region.
+        region: String,
         /// Exit code or signal.
         how: ExitStatus,
     },
@@ -49,8 +56,10 @@ pub(super) enum Exit {
 
 impl Running {
     /// Starts the process; it is not ready yet.
-    pub(super) fn start(layout: &Layout, region: &Region) -> anyhow::Result<Self> {
-        let path = region.log(layout.dir());
+    pub(super) fn start(layout: &Layout, region: &Region, nth: usize) -> anyhow::Result<Self> {
+        let node = region.nodes().nth(nth).context("no such node")?;
+        let name = region.node_name(nth);
+        let path = region.log(layout.dir(), nth);
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -61,7 +70,7 @@ impl Running {
             .arg("serve")
             .arg("--parent-pipe")
             .arg("--config")
-            .arg(region.config(layout.dir()))
+            .arg(region.config(layout.dir(), nth))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().context("cannot share the log")?)
             .stderr(log)
@@ -69,21 +78,33 @@ impl Running {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", region.name))?;
+            .with_context(|| format!("cannot start {name}"))?;
         let pid = child.id().context("the region ended at once")?;
         let pipe = child.stdin.take().context("the region has no input")?;
         Ok(Self {
-            name: region.name.clone(),
+            region: region.name.clone(),
+            nth,
+            name,
             pid,
             child,
             pipe,
-            admin: region.admin_address(),
+            admin: node.admin_address(),
             log: path,
         })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is this node.
+    pub(super) fn is(&self, region: &Region, nth: usize) -> bool {
+        self.region == region.name && self.nth == nth
+    }
+
+    /// Its region, and which of its nodes it is.
+    pub(super) fn node(&self) -> (&str, usize) {
+        (&self.region, self.nth)
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -144,7 +165,7 @@ impl Running {
             biased;
             () = shutdown.cancelled() => {}
             how = self.child.wait() => match how {
-                Ok(how) => return Exit::Died { name: self.name, how },
+                Ok(how) => return Exit::Died { name: self.name, region: self.region, how },
                 // It can neither be waited for nor be told: killing it is what is left.
                 Err(_) => {
                     let _ = self.child.start_kill();

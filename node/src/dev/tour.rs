@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::layout::Layout;
 use super::region::Running;
 use super::relays::Relays;
-use super::{Options, Prepared, all_ready, prepare, start_all};
+use super::{Options, Prepared, all_ready, pid_of, prepare, start_all, start_servers, supervise};
 use story::Story;
 
 /// How many regions have a part in it.
@@ -100,6 +100,8 @@ async fn on_cluster(
         folder.path().display(),
         relays.links().seed()
     );
+    let servers_stop = CancellationToken::new();
+    let mut supervised = supervise(&layout, start_servers(&layout).await?, &servers_stop);
     let mut running = start_all(&layout)?;
     let told = tokio::select! {
         told = tell(&layout, &relays, &mut running) => told,
@@ -117,10 +119,12 @@ async fn on_cluster(
         .map(|region| region.watch(shutdown.clone()))
         .collect();
     while stopping.join_next().await.is_some() {}
+    servers_stop.cancel();
+    while supervised.join_next().await.is_some() {}
     relays.stop().await;
     told.map_err(|error| {
         let kept = folder.keep();
-        let logs = layout.regions.iter().map(|region| region.log(&kept));
+        let logs = layout.regions.iter().map(|region| region.log(&kept, 0));
         let logs: Vec<String> = logs.map(|log| log.display().to_string()).collect();
         error.context(format!("the tour failed; its logs are {}", logs.join(" ")))
     })
@@ -137,8 +141,7 @@ fn listed(names: &[&str]) -> String {
 
 async fn tell(layout: &Layout, relays: &Relays, running: &mut Vec<Running>) -> anyhow::Result<u32> {
     all_ready(running).await?;
-    let pids: Vec<u32> = running.iter().map(Running::pid).collect();
-    layout.write_description(&layout.describe(&pids))?;
+    layout.write_description(&layout.describe(pid_of(running)))?;
     Story::new(layout, relays.links(), running)?.tell().await
 }
 

@@ -29,6 +29,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/admin/v1/replication", get(replication))
+        .route("/admin/v1/store", get(store))
         .route("/admin/v1/digests", get(digests))
         .method_not_allowed_fallback(async || {
             Failure::new(ProblemCode::MethodNotAllowed, "this path takes GET only")
@@ -53,19 +54,24 @@ pub fn router(app: Arc<App>) -> Router {
 pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
     let peers = app.peers.borrow().clone();
     let regions = app.regions.iter().map(|region| {
-        let status = if region.id == app.identity.origin.region {
-            api::RegionStatus::Up
+        let is_own = region.id == app.identity.origin.region;
+        let status = match peers.health(region.id) {
+            _ if is_own => api::RegionStatus::Up,
+            PeerHealth::Up => api::RegionStatus::Up,
+            PeerHealth::Lagging => api::RegionStatus::Lagging,
+            PeerHealth::Down => api::RegionStatus::Down,
+        };
+        let running = if is_own { app.nodes.urls() } else { Vec::new() };
+        // Before the first beat is answered nobody is known to run.
+        let urls = if running.is_empty() {
+            region.urls.clone()
         } else {
-            match peers.health(region.id) {
-                PeerHealth::Up => api::RegionStatus::Up,
-                PeerHealth::Lagging => api::RegionStatus::Lagging,
-                PeerHealth::Down => api::RegionStatus::Down,
-            }
+            running
         };
         api::RegionInfo {
             name: region.name.clone(),
-            url: region.urls.first().cloned().unwrap_or_default(),
-            urls: region.urls.clone(),
+            url: urls.first().cloned().unwrap_or_default(),
+            urls,
             status,
         }
     });
@@ -83,6 +89,8 @@ pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let why_not = if app.shutdown.is_cancelled() {
         Some("shutting down")
+    } else if app.vitals.borrow().trouble.is_some() {
+        Some("the store does not answer")
     } else {
         app.peers.borrow().unready
     };
@@ -99,6 +107,18 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.peers.borrow().report(&app.metrics);
+    if let Some(health) = &app.vitals.borrow().health {
+        for (measure, value) in health.measures() {
+            app.metrics
+                .store_cluster
+                .with_label_values(&[measure])
+                .set(value);
+        }
+    }
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    app.metrics.nodes.set(count(app.nodes.running()));
+    let pulled = app.nodes.pulled(app.identity.shards).len();
+    app.metrics.pulled_shards.set(count(pulled));
     if let Some(bytes) = app.store.disk_bytes() {
         app.metrics
             .store_disk_bytes
@@ -119,6 +139,23 @@ async fn replication(State(app): State<Arc<App>>) -> Response {
         "ready": peers.unready.is_none(),
         "peers": peers.views(),
         "stopped": peers.stopped,
+    });
+    answer(200, &body, None)
+}
+
+async fn store(State(app): State<Arc<App>>) -> Response {
+    let vitals = app.vitals.borrow().clone();
+    let pulled = app.nodes.pulled(app.identity.shards);
+    let pulled: Vec<u16> = pulled.into_iter().map(|shard| shard.0).collect();
+    let body = json!({
+        "engine": app.store.engine(),
+        "answers": vitals.trouble.is_none(),
+        "trouble": vitals.trouble.map(|error| error.to_string()),
+        "cluster": vitals.health,
+        "disk_bytes": app.store.disk_bytes(),
+        "node": app.identity.node.0,
+        "nodes": app.nodes.urls(),
+        "pulled_shards": pulled,
     });
     answer(200, &body, None)
 }

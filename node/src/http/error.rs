@@ -105,6 +105,7 @@ impl From<StoreError> for Failure {
             | StoreError::TooOld
             | StoreError::Unknown
             | StoreError::Abandoned
+            | StoreError::Busy(_)
             | StoreError::Unavailable(_)
             | StoreError::Fatal(_) => {
                 tracing::warn!(%error, "the store did not serve a request");

@@ -29,10 +29,12 @@ use crate::config::{Limits, Region};
 use crate::digest::Digests;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::replicator::Peers;
 use crate::session::SessionContext;
 use crate::store::Store;
 use crate::tailer::Tailers;
+use crate::vitals::Vitals;
 use auth::Auth;
 pub use error::Failure;
 pub use limit::{Connections, Quotas};
@@ -63,6 +65,10 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What is known of other regions.
     pub peers: watch::Receiver<Arc<Peers>>,
+    /// The nodes of this region.
+    pub nodes: Nodes,
+    /// Whether the store answers.
+    pub vitals: watch::Receiver<Vitals>,
     /// Requests that may be under way.
     pub in_flight: tokio::sync::Semaphore,
     /// The node stops.

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// Nobody waits for it any more, but it may still be committed later.
     #[error("the transaction was not done in time and may still be committed")]
     Abandoned,
+    /// The engine has too much to do at the moment: run it again.
+    #[error("the store is busy: {0}")]
+    Busy(&'static str),
     /// A limit was exceeded.
     #[error("too large: {0}")]
     TooLarge(&'static str),
@@ -37,8 +40,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the engine as a whole is away, which is told elsewhere, once.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
     /// Whether another attempt may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Conflict | Self::TooOld | Self::Unknown)
+        matches!(
+            self,
+            Self::Conflict | Self::TooOld | Self::Unknown | Self::Busy(_)
+        )
     }
 }

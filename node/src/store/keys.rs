@@ -149,6 +149,43 @@ pub fn last_batch(shard: ShardId, node: NodeId) -> Vec<u8> {
     pack(&("B", shard.0, node.0))
 }
 
+/// `W/shard`: changes after commits, so that the region's other nodes look.
+pub fn wake(shard: ShardId) -> Vec<u8> {
+    pack(&("W", shard.0))
+}
+
+/// `N/node`: a running node tells that it runs.
+pub fn node(node: NodeId) -> Vec<u8> {
+    pack(&("N", node.0))
+}
+
+/// All running nodes, and some that have ended.
+pub fn nodes() -> Range {
+    below(pack(&("N",)))
+}
+
+/// The node that a key of [`nodes`] belongs to.
+pub fn node_of(key: &[u8]) -> Result<NodeId, DecodeError> {
+    let (_, node): (String, u32) = unpack(key).map_err(|_| DecodeError::Range("node key"))?;
+    Ok(NodeId(node))
+}
+
+/// `E/group`: which node may pull a group of shards.
+pub fn lease(group: u16) -> Vec<u8> {
+    pack(&("E", group))
+}
+
+/// All leases.
+pub fn leases() -> Range {
+    below(pack(&("E",)))
+}
+
+/// The group that a key of [`leases`] belongs to.
+pub fn lease_of(key: &[u8]) -> Result<u16, DecodeError> {
+    let (_, group): (String, u16) = unpack(key).map_err(|_| DecodeError::Range("lease key"))?;
+    Ok(group)
+}
+
 /// All conversations of a shard.
 pub fn shard(shard: ShardId) -> Range {
     below(pack(&("d", shard.0)))

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// A key.
-pub const KEY_BYTES_MAX: usize = 10_000;
+/// What stands before all keys of a store that shares a FoundationDB cluster with others.
+pub const PREFIX_BYTES_MAX: usize = 100;
+/// A key: 10,000 bytes together with the longest prefix.
+pub const KEY_BYTES_MAX: usize = 10_000 - PREFIX_BYTES_MAX;
 /// A value.
 pub const VALUE_BYTES_MAX: usize = 100_000;
 /// All keys, values and conflict ranges of a transaction.

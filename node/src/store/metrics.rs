@@ -11,11 +11,19 @@ pub struct Metrics {
     pub conflicts: IntCounter,
     /// Transactions refused because their view was gone.
     pub too_old: IntCounter,
-    /// Transactions in one journal write; its count is the number of groups.
+    /// Commits whose outcome was not told.
+    pub unknown: IntCounter,
+    /// Attempts that were run again.
+    pub retries: IntCounter,
+    /// Watches that fired.
+    pub watches_fired: IntCounter,
+    /// Seconds of one read; only where it goes over the network.
+    pub read_seconds: Histogram,
+    /// Transactions in one journal write; its count is the number of groups. Embedded engine only.
     pub group_transactions: Histogram,
     /// Seconds from handing a transaction in to its answer.
     pub commit_seconds: Histogram,
-    /// Seconds of one journal write with its `fdatasync`.
+    /// Seconds of one journal write with its `fdatasync`. Embedded engine only.
     pub sync_seconds: Histogram,
 }
 
@@ -40,6 +48,24 @@ impl Default for Metrics {
             too_old: counter(
                 "whimbrel_store_too_old_total",
                 "Transactions refused because their view was gone",
+            ),
+            unknown: counter(
+                "whimbrel_store_unknown_total",
+                "Commits whose outcome was not told; they are looked for and run again",
+            ),
+            retries: counter(
+                "whimbrel_store_retries_total",
+                "Transactions that were run again",
+            ),
+            watches_fired: counter(
+                "whimbrel_store_watches_fired_total",
+                "Watches of keys that fired",
+            ),
+            read_seconds: histogram(
+                "whimbrel_store_read_seconds",
+                "One read of FoundationDB",
+                0.000_25,
+                14,
             ),
             group_transactions: histogram(
                 "whimbrel_store_group_transactions",
@@ -73,6 +99,10 @@ impl Metrics {
         registry.register(Box::new(self.commits.clone()))?;
         registry.register(Box::new(self.conflicts.clone()))?;
         registry.register(Box::new(self.too_old.clone()))?;
+        registry.register(Box::new(self.unknown.clone()))?;
+        registry.register(Box::new(self.retries.clone()))?;
+        registry.register(Box::new(self.watches_fired.clone()))?;
+        registry.register(Box::new(self.read_seconds.clone()))?;
         registry.register(Box::new(self.group_transactions.clone()))?;
         registry.register(Box::new(self.commit_seconds.clone()))?;
         registry.register(Box::new(self.sync_seconds.clone()))

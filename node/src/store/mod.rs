@@ -20,9 +20,13 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use whimbrel_replication::id::Stamp;
 
+mod check;
 pub mod embedded;
 mod error;
 pub mod faulty;
+#[cfg(feature = "foundationdb")]
+pub mod foundationdb;
+mod health;
 pub mod keys;
 pub mod limits;
 mod metrics;
@@ -31,6 +35,9 @@ mod scan;
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use faulty::Faulty;
+#[cfg(feature = "foundationdb")]
+pub use foundationdb::FoundationDb;
+pub use health::Health;
 pub use metrics::Metrics;
 
 /// A key as it was read. A copy: a slice of a block would keep all of the block in memory.
@@ -47,6 +54,9 @@ const BACKOFF_MAX: Duration = Duration::from_millis(200);
 pub enum Store {
     /// In this process, on local disk.
     Embedded(Embedded),
+    /// A `FoundationDB` cluster.
+    #[cfg(feature = "foundationdb")]
+    FoundationDb(FoundationDb),
     /// Another store whose commits fail on purpose.
     Faulty(Faulty),
 }
@@ -160,6 +170,9 @@ impl Atomic {
     }
 }
 
+/// Answers a watch.
+type Notify = oneshot::Sender<Result<(), StoreError>>;
+
 /// Resolves once a key's value is no longer what its transaction saw or wrote. It is armed when
 /// the transaction commits. An error says that it will never fire: poll instead, and watch again.
 #[derive(Debug)]
@@ -181,7 +194,7 @@ impl Future for Watch {
 }
 
 impl Store {
-    /// Begins a transaction on what is committed now.
+    /// Begins a transaction. Its view is what is committed now, or by its first read at the latest.
     ///
     /// # Errors
     ///
@@ -190,6 +203,11 @@ impl Store {
         match self {
             Self::Embedded(store) => Ok(Transaction {
                 engine: Engine::Embedded(store.begin()?),
+                faulty: None,
+            }),
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(store) => Ok(Transaction {
+                engine: Engine::FoundationDb(store.begin()?),
                 faulty: None,
             }),
             Self::Faulty(faulty) => Ok(Transaction {
@@ -274,6 +292,9 @@ impl Store {
         loop {
             match store {
                 Self::Embedded(store) => return store.failed().await,
+                // It comes back by itself.
+                #[cfg(feature = "foundationdb")]
+                Self::FoundationDb(_) => std::future::pending().await,
                 Self::Faulty(faulty) => store = faulty.inner(),
             }
         }
@@ -283,6 +304,8 @@ impl Store {
     pub fn metrics(&self) -> &Metrics {
         match self {
             Self::Embedded(store) => store.metrics(),
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(store) => store.metrics(),
             Self::Faulty(faulty) => faulty.inner().metrics(),
         }
     }
@@ -291,13 +314,54 @@ impl Store {
     pub fn disk_bytes(&self) -> Option<u64> {
         match self {
             Self::Embedded(store) => Some(store.disk_bytes()),
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(_) => None,
             Self::Faulty(faulty) => faulty.inner().disk_bytes(),
+        }
+    }
+
+    /// What operators call it.
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "embedded",
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(_) => "foundationdb",
+            Self::Faulty(faulty) => faulty.inner().engine(),
+        }
+    }
+
+    /// Whether other nodes may use the same store.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Embedded(_) => false,
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(_) => true,
+            Self::Faulty(faulty) => faulty.inner().is_shared(),
+        }
+    }
+
+    /// How the cluster below is; `None` where the engine is part of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it does not answer.
+    pub async fn health(&self) -> Result<Option<Health>, StoreError> {
+        let mut store = self;
+        loop {
+            match store {
+                Self::Embedded(_) => return Ok(None),
+                #[cfg(feature = "foundationdb")]
+                Self::FoundationDb(store) => return store.health().await.map(Some),
+                Self::Faulty(faulty) => store = faulty.inner(),
+            }
         }
     }
 
     fn tasks(&self) -> &TaskTracker {
         match self {
             Self::Embedded(store) => store.tasks(),
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(store) => store.tasks(),
             Self::Faulty(faulty) => faulty.inner().tasks(),
         }
     }
@@ -320,7 +384,10 @@ impl Store {
                 Ok(committed) => return Ok(committed),
                 Err(error) => error,
             };
-            maybe_committed |= error == StoreError::Unknown;
+            if error == StoreError::Unknown {
+                maybe_committed = true;
+                self.metrics().unknown.inc();
+            }
             let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
             let over = attempt >= attempts || Instant::now() + wait >= deadline;
             if over || !error.is_retryable() {
@@ -331,6 +398,7 @@ impl Store {
                     _ => error,
                 });
             }
+            self.metrics().retries.inc();
             tokio::time::sleep(wait).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
             attempt += 1;
@@ -361,6 +429,8 @@ pub struct Transaction {
 #[derive(Debug)]
 enum Engine {
     Embedded(embedded::Transaction),
+    #[cfg(feature = "foundationdb")]
+    FoundationDb(foundationdb::Transaction),
 }
 
 impl Transaction {
@@ -377,6 +447,8 @@ impl Transaction {
                 tokio::task::consume_budget().await;
                 transaction.get(key, snapshot)
             }
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.get(key, snapshot).await,
         }
     }
 
@@ -396,6 +468,8 @@ impl Transaction {
                 tokio::task::consume_budget().await;
                 transaction.range(begin, end, opts)
             }
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.range(begin, end, opts).await,
         }
     }
 
@@ -403,6 +477,8 @@ impl Transaction {
     pub fn set(&self, key: &[u8], value: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.set(key, value),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.set(key, value),
         }
     }
 
@@ -410,6 +486,8 @@ impl Transaction {
     pub fn clear(&self, key: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.clear(key),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.clear(key),
         }
     }
 
@@ -417,6 +495,8 @@ impl Transaction {
     pub fn clear_range(&self, begin: &[u8], end: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.clear_range(begin, end),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.clear_range(begin, end),
         }
     }
 
@@ -424,6 +504,8 @@ impl Transaction {
     pub fn atomic(&self, atomic: Atomic, key: &[u8], operand: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.atomic(atomic, key, operand),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.atomic(atomic, key, operand),
         }
     }
 
@@ -431,6 +513,10 @@ impl Transaction {
     pub fn set_versionstamped_key(&self, key: Vec<u8>, offset: usize, value: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.set_versionstamped_key(key, offset, value),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => {
+                transaction.set_versionstamped_key(&key, offset, value);
+            }
         }
     }
 
@@ -440,6 +526,10 @@ impl Transaction {
             Engine::Embedded(transaction) => {
                 transaction.set_versionstamped_value(key, value, offset);
             }
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => {
+                transaction.set_versionstamped_value(key, value, offset);
+            }
         }
     }
 
@@ -447,6 +537,8 @@ impl Transaction {
     pub fn add_read_conflict_range(&self, begin: &[u8], end: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.add_read_conflict_range(begin, end),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.add_read_conflict_range(begin, end),
         }
     }
 
@@ -454,15 +546,19 @@ impl Transaction {
     pub fn add_write_conflict_range(&self, begin: &[u8], end: &[u8]) {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.add_write_conflict_range(begin, end),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.add_write_conflict_range(begin, end),
         }
     }
 
     /// Watches `key` from this transaction's commit on; a transaction that only reads is to be
-    /// committed too for that.
+    /// committed too for that. For one that writes it counts as a read of the key.
     pub fn watch(&self, key: &[u8]) -> Watch {
         let (notify, watch) = oneshot::channel();
         match &self.engine {
             Engine::Embedded(transaction) => transaction.watch(key, notify),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.watch(key, notify),
         }
         Watch(watch)
     }
@@ -471,6 +567,8 @@ impl Transaction {
     pub fn is_read_only(&self) -> bool {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.is_read_only(),
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.is_read_only(),
         }
     }
 
@@ -492,6 +590,8 @@ impl Transaction {
     async fn commit_now(&self) -> Result<Option<Stamp>, StoreError> {
         match &self.engine {
             Engine::Embedded(transaction) => transaction.commit().await,
+            #[cfg(feature = "foundationdb")]
+            Engine::FoundationDb(transaction) => transaction.commit().await,
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_node::apply::remote::{self, Applied};
 use whimbrel_node::apply::shown;
-use whimbrel_node::batcher::{Batchers, Written};
+use whimbrel_node::batcher::{Batchers, WriteError, Written};
 use whimbrel_node::command::{Action, Answer, Command};
 use whimbrel_node::config::Limits;
 use whimbrel_node::digest::Digests;
@@ -31,7 +31,7 @@ use whimbrel_replication::id::{
 };
 use whimbrel_replication::op::ConversationKind;
 
-const SHARDS: u16 = 2;
+pub(crate) const SHARDS: u16 = 2;
 const USERS: usize = 8;
 const POSTS_PER_USER: usize = 30;
 
@@ -59,14 +59,16 @@ fn limits() -> Limits {
     }
 }
 
-struct Region {
-    store: Store,
-    context: Context,
-    identity: Arc<Identity>,
-    batchers: Batchers,
-    tailers: Tailers,
-    stop: CancellationToken,
-    _dir: TempDir,
+/// One node of a region, without its listeners and links.
+pub(crate) struct Region {
+    pub(crate) store: Store,
+    pub(crate) context: Context,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) batchers: Batchers,
+    pub(crate) tailers: Tailers,
+    pub(crate) stop: CancellationToken,
+    /// Removed with it.
+    dir: Option<TempDir>,
 }
 
 impl Region {
@@ -77,6 +79,13 @@ impl Region {
         if let Some((faults, seed)) = faults {
             store = Store::Faulty(Faulty::new(store, faults, seed));
         }
+        let mut region = Self::over(store, number, NodeId(1)).await;
+        region.dir = Some(dir);
+        region
+    }
+
+    /// A node of a region on a store that others may use too.
+    pub(crate) async fn over(store: Store, number: u16, node: NodeId) -> Self {
         let names = [
             (RegionId(1), "eu".to_owned()),
             (RegionId(2), "us".to_owned()),
@@ -88,7 +97,7 @@ impl Region {
                 region: RegionId(number),
                 incarnation: 1,
             },
-            node: NodeId(1),
+            node,
             regions: names.into(),
         });
         let context = Context {
@@ -122,11 +131,52 @@ impl Region {
             batchers,
             tailers,
             stop,
-            _dir: dir,
+            dir: None,
         }
     }
 
-    async fn write(&self, user: &str, key: &str, action: Action, at: ConversationId) -> Written {
+    /// A commit whose outcome stays unknown is no answer: the caller asks again, with its key.
+    pub(crate) async fn write(
+        &self,
+        user: &str,
+        key: &str,
+        action: Action,
+        at: ConversationId,
+    ) -> Written {
+        loop {
+            match self.try_write(user, key, action.clone(), at).await {
+                Ok(written) => return written,
+                Err(error) => assert!(error.to_string().contains("unknown"), "{error}"),
+            }
+        }
+    }
+
+    /// Asks again until it is answered, whatever the store says in between.
+    pub(crate) async fn write_at_last(
+        &self,
+        user: &str,
+        key: &str,
+        action: Action,
+        at: ConversationId,
+    ) -> Written {
+        loop {
+            match self.try_write(user, key, action.clone(), at).await {
+                Ok(written) => return written,
+                Err(WriteError::Store(_) | WriteError::Overloaded) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub(crate) async fn try_write(
+        &self,
+        user: &str,
+        key: &str,
+        action: Action,
+        at: ConversationId,
+    ) -> Result<Written, WriteError> {
         let command = Command {
             actor: user.to_owned(),
             is_admin: false,
@@ -134,16 +184,10 @@ impl Region {
             conversation: at,
             action,
         };
-        // A commit whose outcome stays unknown is no answer: the caller asks again, with its key.
-        loop {
-            match self.batchers.write(SHARDS, command.clone()).await {
-                Ok(written) => return written,
-                Err(error) => assert!(error.to_string().contains("unknown"), "{error}"),
-            }
-        }
+        self.batchers.write(SHARDS, command).await
     }
 
-    async fn timeline(&self, conversation: ConversationId) -> Vec<MessageId> {
+    pub(crate) async fn timeline(&self, conversation: ConversationId) -> Vec<MessageId> {
         let scope = self.identity.scope(conversation);
         let read = |tx: Arc<whimbrel_node::store::Transaction>| async move {
             let (begin, end) = scope.timeline_between(None, None);
@@ -155,7 +199,7 @@ impl Region {
             .collect()
     }
 
-    async fn log(&self, shard: ShardId) -> Vec<(Stamp, bytes::Bytes)> {
+    pub(crate) async fn log(&self, shard: ShardId) -> Vec<(Stamp, bytes::Bytes)> {
         let (begin, end) = keys::log_all(shard, self.identity.origin);
         let read = |tx: Arc<whimbrel_node::store::Transaction>| {
             let (begin, end) = (begin.clone(), end.clone());
@@ -174,7 +218,12 @@ impl Drop for Region {
     }
 }
 
-fn post(conversation: &ConversationId, user: &str, key: &str, text: &str) -> (MessageId, Action) {
+pub(crate) fn post(
+    conversation: &ConversationId,
+    user: &str,
+    key: &str,
+    text: &str,
+) -> (MessageId, Action) {
     let message = MessageId::derive(conversation, user, key, text, None, None);
     let (text, reply_to, sent_at_unix_ms) = (text.to_owned(), None, None);
     (
@@ -313,7 +362,8 @@ async fn g1_batches_of_another_region_apply_once_and_in_order() {
     let origin = eu.identity.origin;
     let apply = async |from: Stamp, batches: &[(Stamp, bytes::Bytes)]| {
         let batches = batches.to_vec();
-        let applied = remote::apply(&us.store, &us.context, shard, origin, from, batches).await;
+        let applied =
+            remote::apply(&us.store, &us.context, None, shard, origin, from, batches).await;
         match applied.unwrap() {
             Applied::At(at) => at,
             Applied::Stopped { reason, .. } => panic!("{reason}"),

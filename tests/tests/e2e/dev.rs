@@ -38,7 +38,10 @@ pub(crate) fn spawn(
 }
 
 /// The next line with all of `words`.
-async fn line_with(lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>, words: &[&str]) -> String {
+pub(crate) async fn line_with(
+    lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>,
+    words: &[&str],
+) -> String {
     within(&format!("a line with {words:?}"), async {
         loop {
             let line = lines.next_line().await.unwrap().expect("a further line");

@@ -8,6 +8,7 @@
 #![allow(clippy::large_futures, reason = "a test is one future")]
 
 // Starting and stopping clusters.
+mod foundationdb;
 mod harness;
 mod load;
 mod node;
@@ -25,6 +26,7 @@ mod streams;
 mod causality;
 mod convergence;
 mod kills;
+mod nodes;
 mod outages;
 mod partition;
 mod slow_links;

@@ -75,6 +75,7 @@ impl Config {
         }
         let Ports { http, admin, quic } = ports;
         let pki = pki.display();
+        text += &crate::foundationdb::section(cluster, region);
         text + &format!(
             "[listen]\nhttp = \"127.0.0.1:{http}\"\nadmin = \"127.0.0.1:{admin}\"\n\
              quic = \"127.0.0.1:{quic}\"\n\n\

@@ -14,8 +14,9 @@ use whimbrel_client::token::{Claims, SigningKey};
 use whimbrel_replication::relay::{Change, Links, Order};
 
 use super::super::http;
-use super::super::layout::{Layout, Region};
+use super::super::layout::Layout;
 use super::super::region::Running;
+use super::super::shape::Region;
 use super::user::{Failed, User};
 use super::{listed, wait};
 
@@ -58,7 +59,7 @@ impl<'a> Story<'a> {
         })?;
         let user = |region: &Region| User {
             region: region.name.clone(),
-            api: region.http_address(),
+            api: region.first.http_address(),
             token: token.clone(),
         };
         Ok(Self {
@@ -285,10 +286,11 @@ impl<'a> Story<'a> {
         self.step(&format!("{one} starts again, from its own disk."));
         self.links.change_all(Change::Heal)?;
         let region = &self.layout.regions[0];
-        self.running.insert(0, Running::start(self.layout, region)?);
+        self.running
+            .insert(0, Running::start(self.layout, region, 0)?);
         self.running[0].ready().await?;
         self.layout
-            .update_pid(&region.name, self.running[0].pid())?;
+            .update_pid(&region.name, 0, self.running[0].pid())?;
         self.checked(&format!("{one} is ready"));
         self.digests_agree().await?;
         let mut pages = Vec::new();
@@ -342,7 +344,8 @@ impl<'a> Story<'a> {
         let digests = wait("equal digests in all regions", async || {
             let mut all = Vec::new();
             for region in &self.layout.regions {
-                let answer = http::get(region.admin_address(), "/admin/v1/digests", ADMIN_MAX);
+                let answer =
+                    http::get(region.first.admin_address(), "/admin/v1/digests", ADMIN_MAX);
                 let digests: Digests = serde_json::from_slice(answer.await?.body())?;
                 all.push((&region.name, digests));
             }

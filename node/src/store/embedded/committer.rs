@@ -12,9 +12,9 @@ use whimbrel_replication::id::Stamp;
 
 use super::conflicts::{Recent, Written, overlap};
 use super::pending::{KeyRange, Write, Writes, bounds, fold, stamped};
-use super::transaction::Notify;
 use super::watches::Watches;
 use super::{Published, Shared, VERSION_KEY};
+use crate::store::Notify;
 use crate::store::limits::{CLEARED_KEYS_MAX, GROUP_BYTES_MAX, GROUP_COUNT_MAX};
 use crate::store::{StoreError, Value};
 

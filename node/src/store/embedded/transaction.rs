@@ -12,15 +12,9 @@ use whimbrel_replication::id::Stamp;
 use super::Handle;
 use super::committer::{Armed, Submission};
 use super::pending::{KeyRange, Seen, StampedKey, Write, Writes, bounds, fold, point};
-use crate::store::limits::{
-    KEY_BYTES_MAX, KEYS_END, STAMP_BYTES, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX,
-};
-use crate::store::{Atomic, Key, Page, RangeOptions, StoreError, Value, key_after};
-
-/// Answers a watch.
-pub(in crate::store) type Notify = oneshot::Sender<Result<(), StoreError>>;
-
-const PENDING_STAMP: StoreError = StoreError::Misuse("a versionstamp is pending there");
+use crate::store::check::{PENDING_STAMP, key_ok, range_ok, stamp_ok, value_ok};
+use crate::store::limits::TRANSACTION_BYTES_MAX;
+use crate::store::{Atomic, Key, Notify, Page, RangeOptions, StoreError, Value, key_after};
 
 /// A transaction of the embedded engine.
 pub(in crate::store) struct Transaction {
@@ -79,48 +73,6 @@ impl Pending {
         self.grow(range.0.len() + range.1.len())?;
         self.reads.push(range);
         Ok(())
-    }
-}
-
-fn key_ok(key: &[u8]) -> Result<(), StoreError> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(StoreError::TooLarge("key"));
-    }
-    if key.is_empty() {
-        // fjall has no empty keys.
-        return Err(StoreError::Misuse("a key is empty"));
-    }
-    if key >= KEYS_END {
-        return Err(StoreError::Misuse("a key belongs to the engine"));
-    }
-    Ok(())
-}
-
-fn value_ok(value: &[u8]) -> Result<(), StoreError> {
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(StoreError::TooLarge("value"));
-    }
-    Ok(())
-}
-
-fn range_ok(begin: &[u8], end: &[u8]) -> Result<(), StoreError> {
-    // One byte more than a key: the key after the longest one.
-    if begin.len() > KEY_BYTES_MAX + 1 || end.len() > KEY_BYTES_MAX + 1 {
-        return Err(StoreError::TooLarge("key"));
-    }
-    if begin > end {
-        return Err(StoreError::Misuse("a range ends before it begins"));
-    }
-    if end > KEYS_END {
-        return Err(StoreError::Misuse("a range reaches into the engine's keys"));
-    }
-    Ok(())
-}
-
-fn stamp_ok(bytes: &[u8], offset: usize) -> Result<(), StoreError> {
-    match offset.checked_add(STAMP_BYTES) {
-        Some(end) if end <= bytes.len() => Ok(()),
-        _ => Err(StoreError::Misuse("no room for a versionstamp")),
     }
 }
 
@@ -360,7 +312,11 @@ impl Transaction {
 
     pub(in crate::store) fn watch(&self, key: &[u8], notify: Notify) {
         let mut pending = self.pending();
-        let ok = key_ok(key).and_then(|()| pending.grow(key.len()));
+        let mut ok = key_ok(key).and_then(|()| pending.grow(key.len()));
+        // It reads the value that it waits to change, unless that is the transaction's own.
+        if ok.is_ok() && !matches!(pending.writes.seen(key), Seen::Known(_)) {
+            ok = pending.read_conflict(point(key));
+        }
         if pending.check(ok) {
             pending.watches.push((Bytes::copy_from_slice(key), notify));
         }

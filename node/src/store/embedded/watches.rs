@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::transaction::Notify;
+use crate::store::Notify;
 use crate::store::limits::WATCHES_MAX;
 use crate::store::{StoreError, Value};
 

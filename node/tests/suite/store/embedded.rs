@@ -21,7 +21,11 @@ fn fresh() -> (Store, TempDir) {
     (open(dir.path()), dir)
 }
 
-conformance!(fresh);
+fn opened() -> std::future::Ready<Option<(Store, TempDir)>> {
+    std::future::ready(Some(fresh()))
+}
+
+conformance!(opened);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_transactions() {
@@ -161,5 +165,5 @@ async fn counts_and_sizes() {
     assert!(store.disk_bytes().unwrap() > 0);
     let registry = prometheus::Registry::new();
     metrics.register(&registry).unwrap();
-    assert_eq!(registry.gather().len(), 6);
+    assert_eq!(registry.gather().len(), 10);
 }

@@ -1,6 +1,7 @@
 mod conformance;
 mod durability;
 mod embedded;
+pub(crate) mod foundationdb;
 mod measure;
 mod model;
 mod random;
