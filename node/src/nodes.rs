@@ -112,15 +112,10 @@ impl Nodes {
         }
     }
 
-    /// Where clients reach the nodes that run; several may share one address.
+    /// Where clients reach the nodes that run, sorted; several may share one address.
     pub fn urls(&self) -> Vec<String> {
-        let mut urls: Vec<String> = Vec::new();
-        for url in self.view.borrow().urls.values() {
-            if !urls.contains(url) {
-                urls.push(url.clone());
-            }
-        }
-        urls
+        let urls: BTreeSet<String> = self.view.borrow().urls.values().cloned().collect();
+        urls.into_iter().collect()
     }
 
     /// How many nodes run.

@@ -287,6 +287,8 @@ fn reset_key(data_dir: &Path) -> anyhow::Result<[u8; 64]> {
     {
         return Ok(key);
     }
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("data_dir: cannot make {}", data_dir.display()))?;
     let mut key = [0; 64];
     rand::Rng::fill(&mut rand::rng(), &mut key[..]);
     crate::files::replace(&path, &key, crate::files::Access::Owner)?;
