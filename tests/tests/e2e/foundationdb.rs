@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::programs::free_port;
@@ -35,9 +36,12 @@ pub(crate) fn section(cluster: &str, region: &str) -> String {
     if !wanted {
         return String::new();
     }
+    // Some tests make several stores for one region of one cluster.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!(
         "[store]\nengine = \"foundationdb\"\ncluster_file = \"{}\"\n\
-         prefix = \"e2e/{cluster}/{region}/\"\n\n",
+         prefix = \"e2e/{cluster}/{region}/{number}/\"\n\n",
         SERVER.1.display()
     )
 }
