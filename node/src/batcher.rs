@@ -95,6 +95,7 @@ impl Batchers {
                 context: context.clone(),
                 tailers: tailers.clone(),
                 metrics: metrics.clone(),
+                gate: gate.clone(),
                 number: 0,
             };
             tasks.spawn(batcher.run(receiver));
@@ -129,6 +130,7 @@ struct Batcher {
     context: Context,
     tailers: Tailers,
     metrics: Arc<Metrics>,
+    gate: Arc<WriteGate>,
     /// Of the last batch that was tried.
     number: u64,
 }
@@ -171,7 +173,17 @@ impl Batcher {
                 }
                 batch.push(job);
             }
-            self.commit(batch).await;
+            // What waited behind a batch that found the store away need not find the same.
+            match self.gate.refusal() {
+                Some(why) => {
+                    for job in batch {
+                        let _ = job
+                            .reply
+                            .send(Err(StoreError::Unavailable(why.into()).into()));
+                    }
+                }
+                None => self.commit(batch).await,
+            }
         }
     }
 

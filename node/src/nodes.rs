@@ -64,15 +64,9 @@ impl Fence {
     ///
     /// Those of the store.
     pub async fn holds(&self, tx: &Transaction) -> Result<bool, StoreError> {
-        let row = tx.get(&self.key, false).await?;
-        let holder = row.as_deref().map(decode_holder).transpose()?;
-        Ok(holder == Some(self.node))
+        let holder = tx.get(&self.key, false).await?;
+        Ok(holder.as_deref() == Some(&self.node.0.to_be_bytes()[..]))
     }
-}
-
-fn decode_holder(bytes: &[u8]) -> Result<NodeId, StoreError> {
-    let row = LeaseRow::decode(bytes).map_err(|error| corrupt(error.into()))?;
-    Ok(NodeId(row.holder))
 }
 
 impl Nodes {
@@ -140,7 +134,7 @@ impl Nodes {
     /// What a transaction that applies batches of another region to a shard must find.
     pub fn fence(&self, shard: ShardId) -> Option<Fence> {
         self.is_shared.then(|| Fence {
-            key: keys::lease(shard.0 % self.groups),
+            key: keys::lease_holder(shard.0 % self.groups),
             node: self.node,
         })
     }
@@ -239,8 +233,9 @@ impl Member {
 
     /// Tells that this node runs, sees who else does, and takes, renews and gives back leases.
     async fn beat(&mut self) -> Result<(), StoreError> {
-        let now = Instant::now();
         let (nodes, leases) = self.store.read(short(), read_all).await?;
+        // What has changed is as fresh as the read that shows it.
+        let now = Instant::now();
         note(&mut self.seen.nodes, nodes, now);
         note(&mut self.seen.leases, leases, now);
         let wanted = self.seen.share(self.node, self.groups, now);
@@ -286,16 +281,20 @@ impl Member {
                         let stored = tx.get(&key, false).await?;
                         let stored = stored.map(|bytes| LeaseRow::decode(&bytes[..]));
                         let stored = stored.transpose().map_err(|e| corrupt(e.into()))?;
-                        // Somebody was faster, or is not gone.
-                        if stored.as_ref() != before {
-                            continue;
-                        }
                         let holder = if wanted.contains(&group) { node.0 } else { 0 };
                         let row = LeaseRow {
                             holder,
                             revision: before.map_or(0, |row| row.revision) + 1,
                         };
-                        tx.set(&key, &row.encode_to_vec());
+                        // Somebody was faster, or is not gone; unless it was an attempt of ours that
+                        // landed without our knowing.
+                        let is_done = holder == node.0 && stored.as_ref() == Some(&row);
+                        if stored.as_ref() != before && !is_done {
+                            continue;
+                        }
+                        if !is_done {
+                            write_lease(&tx, group, before, &row);
+                        }
                         if holder == node.0 {
                             held.insert(group);
                         }
@@ -343,13 +342,20 @@ impl Member {
                             holder: 0,
                             revision: row.revision + 1,
                         };
-                        tx.set(&key, &free.encode_to_vec());
+                        write_lease(&tx, group, Some(&row), &free);
                     }
                 }
                 Ok(())
             })
             .await?;
         Ok(())
+    }
+}
+
+fn write_lease(tx: &Transaction, group: u16, before: Option<&LeaseRow>, row: &LeaseRow) {
+    tx.set(&keys::lease(group), &row.encode_to_vec());
+    if before.map(|before| before.holder) != Some(row.holder) {
+        tx.set(&keys::lease_holder(group), &row.holder.to_be_bytes());
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use whimbrel_replication::id::{Hlc, NodeId, Origin, RegionId};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::store::{Atomic, RangeOptions, RunOptions, Store, StoreError, Transaction, keys};
 
@@ -37,10 +37,19 @@ pub async fn take_up(
         .await?;
     let (incarnation, mismatch) = committed.value;
     if let Some(name) = mismatch {
+        let place = match &config.store {
+            config::Store::Embedded => {
+                format!("data_dir: the store in {}", config.data_dir.display())
+            }
+            config::Store::FoundationDb(cluster) => format!(
+                "store.prefix: the store under `{}` in {}",
+                cluster.prefix,
+                cluster.cluster_file.display()
+            ),
+        };
         bail!(
-            "data_dir: the store in {} is of another {name}; point data_dir at the right store, \
-             or correct cluster and region in the config",
-            config.data_dir.display()
+            "{place} is of another {name}; point it at the right store, or correct cluster and \
+             region in the config"
         );
     }
     let node = store

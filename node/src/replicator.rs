@@ -330,13 +330,15 @@ impl Replicator {
             let applied = context.apply_what_fits(shard, origin, from, batches).await;
             let event = match applied {
                 Ok(Applied::At(to)) => {
-                    context.tailers.wake(shard);
-                    let name = identity.region_name(origin.region);
-                    context
-                        .metrics
-                        .applied_batches
-                        .with_label_values(&[&name])
-                        .inc_by(count);
+                    if to > from {
+                        context.tailers.wake(shard);
+                        let name = identity.region_name(origin.region);
+                        context
+                            .metrics
+                            .applied_batches
+                            .with_label_values(&[&name])
+                            .inc_by(count);
+                    }
                     Event::Applied { shard, origin, to }
                 }
                 Ok(Applied::Stopped { at, reason }) => Event::ApplyFailed {
@@ -541,7 +543,12 @@ impl ReplicatorContext {
                 Ok(Ok(Applied::Stopped { at, .. })) if batches[0].0 != at => {
                     batches.iter().take_while(|(stamp, _)| *stamp < at).count()
                 }
-                Ok(Err(StoreError::TooLarge(_) | StoreError::TooOld | StoreError::Abandoned))
+                Ok(Err(
+                    StoreError::TooLarge(_)
+                    | StoreError::TooOld
+                    | StoreError::Conflict
+                    | StoreError::Abandoned,
+                ))
                 | Err(_)
                     if batches.len() > 1 =>
                 {
@@ -585,24 +592,29 @@ impl ReplicatorContext {
     /// it has lost commits: nothing may be stamped on top of that.
     async fn check_own_log(&self, shard: ShardId, peer: &str, peer_has: Stamp, known: Stamp) {
         let own = self.context.identity.origin;
-        let tail = self
-            .store
-            .read(RunOptions::default(), move |tx| async move {
-                own_tail(&tx, shard, own).await
-            })
-            .await;
-        match tail {
-            Ok(tail) if tail.unwrap_or(Stamp::MIN) >= peer_has => {}
-            Ok(tail) => {
-                let tail = tail.unwrap_or(Stamp::MIN);
-                tracing::error!(
-                    %shard, peer, %peer_has, %tail, %known,
-                    "this region's store has lost commits that a peer holds; writes stop until it \
-                     is given a new incarnation"
-                );
-                self.gate.shut_for_good();
+        // Until it is answered: the claim is not made again, and writes may wait for the answer.
+        let tail = loop {
+            let read = self
+                .store
+                .read(RunOptions::default(), move |tx| async move {
+                    own_tail(&tx, shard, own).await
+                });
+            match read.await {
+                Ok(tail) => break tail.unwrap_or(Stamp::MIN),
+                Err(error) => tracing::warn!(%error, "the own log cannot be read; trying again"),
             }
-            Err(error) => tracing::warn!(%error, "the own log cannot be read"),
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(FAULT_PAUSE) => {}
+            }
+        };
+        if tail < peer_has {
+            tracing::error!(
+                %shard, peer, %peer_has, %tail, %known,
+                "this region's store has lost commits that a peer holds; writes stop until it \
+                 is given a new incarnation"
+            );
+            self.gate.shut_for_good();
         }
     }
 }

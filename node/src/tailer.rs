@@ -334,6 +334,12 @@ impl Tailer {
         let tailers = self.tailers.clone();
         let wake = &tailers.shards[usize::from(self.shard.0)].wake;
         let shutdown = self.context.shutdown.clone();
+        // Arms the watch, where there is one.
+        self.catch_up().await;
+        // Of its own: requests of sessions must not put it off.
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        poll.reset();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -341,9 +347,15 @@ impl Tailer {
                     Some(request) => self.answer(request),
                     None => return,
                 },
-                () = wake.notified() => self.catch_up().await,
-                () = fired(&mut self.watch) => self.catch_up().await,
-                () = tokio::time::sleep(POLL) => {
+                () = wake.notified() => {
+                    self.catch_up().await;
+                    poll.reset();
+                }
+                () = fired(&mut self.watch) => {
+                    self.catch_up().await;
+                    poll.reset();
+                }
+                _ = poll.tick() => {
                     self.context.metrics.tail_polls.inc();
                     self.catch_up().await;
                 }

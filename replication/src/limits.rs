@@ -77,7 +77,7 @@ pub const LINK_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Connections that have not shown yet who they are.
 pub const PENDING_CONNECTIONS_MAX: usize = 64;
 /// Links of one region that pull from us.
-pub const LINKS_PER_PEER_MAX: usize = 16;
+pub const LINKS_PER_PEER_MAX: usize = 64;
 /// Asked of the system for each UDP socket, in each direction.
 pub const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// QUIC window of a link. Larger: faster over long links, more memory for a peer that sends faster

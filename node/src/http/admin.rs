@@ -107,7 +107,10 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.peers.borrow().report(&app.metrics);
-    if let Some(health) = &app.vitals.borrow().health {
+    if app.store.is_shared() {
+        // What a cluster that does not answer had said before is not how it is.
+        app.metrics.store_cluster.reset();
+        let health = app.vitals.borrow().health.clone().unwrap_or_default();
         for (measure, value) in health.measures() {
             app.metrics
                 .store_cluster

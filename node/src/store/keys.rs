@@ -175,6 +175,12 @@ pub fn lease(group: u16) -> Vec<u8> {
     pack(&("E", group))
 }
 
+/// `H/group`: the same as `E/group`, but written only when the holder changes: what a transaction
+/// that pulls reads must not change with every renewal.
+pub fn lease_holder(group: u16) -> Vec<u8> {
+    pack(&("H", group))
+}
+
 /// All leases.
 pub fn leases() -> Range {
     below(pack(&("E",)))

@@ -345,6 +345,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] if it does not answer.
+    #[cfg_attr(
+        not(feature = "foundationdb"),
+        expect(clippy::unused_async, reason = "the other engine waits")
+    )]
     pub async fn health(&self) -> Result<Option<Health>, StoreError> {
         let mut store = self;
         loop {

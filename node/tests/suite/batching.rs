@@ -151,25 +151,6 @@ impl Region {
         }
     }
 
-    /// Asks again until it is answered, whatever the store says in between.
-    pub(crate) async fn write_at_last(
-        &self,
-        user: &str,
-        key: &str,
-        action: Action,
-        at: ConversationId,
-    ) -> Written {
-        loop {
-            match self.try_write(user, key, action.clone(), at).await {
-                Ok(written) => return written,
-                Err(WriteError::Store(_) | WriteError::Overloaded) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
     pub(crate) async fn try_write(
         &self,
         user: &str,

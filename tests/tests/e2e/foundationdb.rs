@@ -56,6 +56,10 @@ fn find(name: &str) -> PathBuf {
         })
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends with us, also where a check fails"
+)]
 fn start() -> (Child, PathBuf) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-foundationdb");
     // That of an earlier run ended with it.

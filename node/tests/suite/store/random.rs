@@ -21,11 +21,6 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// Chances from [`seed`].
-pub(crate) fn chance() -> StdRng {
-    StdRng::seed_from_u64(seed())
-}
-
 pub(crate) const FAULTS: Faults = Faults {
     conflict: 0.1,
     too_old: 0.05,
