@@ -2,7 +2,7 @@
 //!
 //! Shards are pulled in groups, each under a lease. A lease says who holds it and a number that its
 //! holder raises; no clock of another node is trusted. It may be taken once it has stood still for
-//! [`LEASE`] on one's *own* monotonic clock, and a transaction that pulls reads it ([`Fence`]): a node
+//! [`LEASE`] on one's *own* monotonic clock, and a transaction that pulls reads who holds it ([`Fence`]): a node
 //! that was paused and goes on commits nothing in the name of a lease that it has lost.
 //!
 //! Where a store has one node only, there is nothing to share.
@@ -159,7 +159,7 @@ struct Seen {
 }
 
 /// Keeps the instant of what has not changed.
-fn note<K: Ord + Clone, R: PartialEq>(
+fn note<K: Ord, R: PartialEq>(
     seen: &mut BTreeMap<K, (R, Instant)>,
     rows: Vec<(K, R)>,
     now: Instant,

@@ -193,6 +193,25 @@ impl Region {
     }
 }
 
+impl Region {
+    /// No batch was appended twice: every post stands in the log once.
+    pub(crate) async fn posts_stand_in_the_log_once(&self, conversation: ConversationId) {
+        let mut posted: BTreeMap<MessageId, usize> = BTreeMap::new();
+        for (_, bytes) in self.log(conversation.shard(SHARDS)).await {
+            for op in whimbrel_replication::op::Batch::decode(&bytes).unwrap().ops {
+                if let whimbrel_replication::op::OpKind::Posted { message, .. } = op.kind {
+                    *posted.entry(message).or_default() += 1;
+                }
+            }
+        }
+        assert!(!posted.is_empty());
+        assert!(
+            posted.values().all(|times| *times == 1),
+            "a post stands in the log twice"
+        );
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -271,19 +290,7 @@ async fn g1_g7_answered_commands_took_effect_once_over_a_faulty_store() {
         "the timeline is what was acked"
     );
 
-    // No batch was appended twice: every post stands in the log once.
-    let mut posted: BTreeMap<MessageId, usize> = BTreeMap::new();
-    for (_, bytes) in region.log(conversation.shard(SHARDS)).await {
-        for op in whimbrel_replication::op::Batch::decode(&bytes).unwrap().ops {
-            if let whimbrel_replication::op::OpKind::Posted { message, .. } = op.kind {
-                *posted.entry(message).or_default() += 1;
-            }
-        }
-    }
-    assert!(
-        posted.values().all(|times| *times == 1),
-        "a post stands in the log twice"
-    );
+    region.posts_stand_in_the_log_once(conversation).await;
 }
 
 #[tokio::test]
