@@ -170,6 +170,29 @@ fn every_kind_of_error_names_its_key() {
 }
 
 #[test]
+fn a_store_is_checked_before_it_is_used() {
+    let section = |text: &str| format!("[store]\n{text}\n\n[auth]");
+    let unknown = section("engine = \"oracle\"");
+    check("[auth]", &unknown, &[("store.engine", "oracle")]);
+    // A program without the engine says so, beside whatever else is wrong.
+    let mut expected = vec![
+        ("store.cluster_file", "cannot read"),
+        ("store.prefix", "101 bytes"),
+        ("store.tls.key", "missing"),
+        ("store.tls.ca", "missing"),
+    ];
+    if !cfg!(feature = "foundationdb") {
+        expected.insert(0, ("store.engine", "without FoundationDB"));
+    }
+    let text = format!(
+        "engine = \"foundationdb\"\ncluster_file = \"none\"\nprefix = \"{}\"\n\
+         [store.tls]\ncert = \"eu.pem\"",
+        "p".repeat(101)
+    );
+    check("[auth]", &section(&text), &expected);
+}
+
+#[test]
 fn all_errors_come_at_once() {
     let dir = folder();
     let error = load(
