@@ -122,8 +122,12 @@ impl Engine {
         pull.active_at = now;
         pull.in_order = true;
         pull.delivered = pull.delivered.max(frame.to);
-        if frame.to <= inbound.expected {
+        let known = frame.to <= inbound.expected;
+        if known {
             peer.duplicate += count;
+        }
+        self.note_brought(link);
+        if known {
             if frame.to <= held {
                 // An ack may have been lost, or somebody else brought it.
                 self.send_ack(link, key);

@@ -183,16 +183,20 @@ impl Engine {
             inbound.lacking_since = None;
             return self.timers.cancel(Timer::Pull(key));
         }
-        let fetch_at = *inbound.lacking_since.get_or_insert(now) + FETCH_DELAY;
+        let since = *inbound.lacking_since.get_or_insert(now);
+        let fetch_at = since + FETCH_DELAY;
         let patience = STALL_TIMEOUT * (1 << inbound.stalls.min(STALL_DOUBLINGS_MAX));
         let expected = inbound.expected;
 
         for source in sources.iter().filter(|s| s.has > expected) {
             let stalled = self
                 .pull(key, source.link)
-                .is_some_and(|pull| now >= pull.active_at + patience);
+                .is_some_and(|pull| now >= since.max(pull.active_at) + patience);
             if !stalled {
                 continue;
+            }
+            if self.leave_stalled(source.link) {
+                return; // All was scheduled anew.
             }
             if source.direct {
                 self.subscribe(source.link, key);
@@ -224,7 +228,7 @@ impl Engine {
         let next = sources
             .iter()
             .filter(|s| s.has > expected)
-            .filter_map(|s| Some(inbound.pulls.get(&s.link)?.active_at + patience))
+            .filter_map(|s| Some(since.max(inbound.pulls.get(&s.link)?.active_at) + patience))
             .chain((now < fetch_at).then_some(fetch_at))
             .min();
         match next {

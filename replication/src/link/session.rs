@@ -1,5 +1,6 @@
 //! Links: who is at the other end, the handshake, and what each side tells that it holds.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::serve::Serve;
 use super::timer::Timer;
 use super::{
     Alert, Effect, Engine, Frame, HANDSHAKE_TIMEOUT, HAVE_INTERVAL, HEARTBEAT, Have, Hello, LinkId,
-    LogKey, PROTOCOL_MAX, PROTOCOL_MIN, QUIET_TIMEOUT, Role, SILENCE_TIMEOUT,
+    LogKey, PROTOCOL_MAX, PROTOCOL_MIN, QUIET_TIMEOUT, Role, SILENCE_TIMEOUT, STALL_TIMEOUT,
 };
 use crate::cursor::Cursor;
 use crate::id::{Origin, RegionId, ShardId, Stamp};
@@ -23,6 +24,10 @@ pub(super) struct Link {
     /// The handshake is done.
     pub(super) open: bool,
     heard_at: Duration,
+    /// When it opened or last brought a frame of a log.
+    brought_at: Duration,
+    /// When it was last found to bring nothing although its peer has more; nothing came since.
+    stalled_at: Option<Duration>,
     had_at: Option<Duration>,
     /// Shards whose cursor changed since we told it here.
     changed: BTreeSet<ShardId>,
@@ -123,14 +128,52 @@ impl Engine {
             .filter(move |id| self.links.get(id).is_some_and(|link| link.role == role))
     }
 
-    /// The newest link to a region that is not quiet; if all are, the newest.
+    /// The newest link to a region that is neither quiet nor stalled; else one that is not quiet,
+    /// and whose stall is the longest ago.
     fn best_source(&self, region: RegionId) -> Option<LinkId> {
-        let is_quiet = |id: &LinkId| {
-            let heard_at = self.links.get(id).map_or(Duration::ZERO, |l| l.heard_at);
-            heard_at + QUIET_TIMEOUT <= self.now
+        self.links
+            .iter()
+            .filter(|(_, link)| link.open && link.peer == region && link.role == Role::Puller)
+            .max_by_key(|(id, link)| {
+                let is_quiet = link.heard_at + QUIET_TIMEOUT <= self.now;
+                (!is_quiet, Reverse(link.stalled_at), **id)
+            })
+            .map(|(id, _)| *id)
+    }
+
+    /// A frame of a log came.
+    pub(super) fn note_brought(&mut self, link: LinkId) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.brought_at = self.now;
+            state.stalled_at = None;
+        }
+    }
+
+    /// A subscription on a link has stalled. If the link brought nothing else either, it is left for
+    /// another one to the region, if there is any: its node may live and have lost its store. Whether
+    /// it was left.
+    pub(super) fn leave_stalled(&mut self, link: LinkId) -> bool {
+        let Some(state) = self.links.get_mut(&link) else {
+            return false;
         };
-        self.open_links(region, Role::Puller)
-            .max_by_key(|id| (!is_quiet(id), *id))
+        if state.brought_at + STALL_TIMEOUT > self.now {
+            return false;
+        }
+        state.stalled_at = Some(self.now);
+        let region = state.peer;
+        self.choose_source(region)
+    }
+
+    /// Pulls from a region on the best link to it. Whether that is another one than before.
+    fn choose_source(&mut self, region: RegionId) -> bool {
+        let source = self.best_source(region);
+        let peer = self.peers.entry(region).or_default();
+        let is_new = peer.source != source;
+        peer.source = source;
+        if is_new {
+            self.schedule_all();
+        }
+        is_new
     }
 
     pub(super) fn on_up(&mut self, link: LinkId, peer: RegionId, role: Role) {
@@ -144,6 +187,8 @@ impl Engine {
                 role,
                 open: false,
                 heard_at: self.now,
+                brought_at: self.now,
+                stalled_at: None,
                 had_at: None,
                 changed: BTreeSet::new(),
                 serves: BTreeMap::new(),
@@ -262,12 +307,7 @@ impl Engine {
         };
         self.timers.set(Timer::Silence(link), next);
         if role == Role::Puller {
-            let source = self.best_source(region);
-            let peer = self.peers.entry(region).or_default();
-            if peer.source != source {
-                peer.source = source;
-                self.schedule_all();
-            }
+            self.choose_source(region);
         }
     }
 
@@ -386,9 +426,7 @@ impl Engine {
         self.timers
             .set(Timer::Silence(link), self.now + QUIET_TIMEOUT);
         self.send_have(link, true);
-        if role == Role::Puller {
-            let source = self.best_source(region);
-            self.peers.entry(region).or_default().source = source;
+        if role == Role::Puller && !self.choose_source(region) {
             self.schedule_all();
         }
     }

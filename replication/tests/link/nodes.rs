@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use whimbrel_replication::id::ShardId;
-use whimbrel_replication::link::{Effect, Event, Frame, Have, LinkId, QUIET_TIMEOUT, Role};
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::{OpStamp, ShardId};
+use whimbrel_replication::link::{
+    Effect, Event, Frame, Have, LinkId, QUIET_TIMEOUT, Role, STALL_TIMEOUT,
+};
 
 use crate::hand::{Hand, LINK, S, applies, hello, sent};
 use crate::sim::{ms, origin, region, stamp};
@@ -92,4 +95,58 @@ fn a_node_that_falls_silent_is_left_for_another_of_its_region() {
     assert!(moved.contains(&(LINK, S)), "{moved:?}");
     // Its link stands, and is closed only much later.
     assert_eq!(hand.engine.peers()[&region(2)].pulling, 2);
+}
+
+/// All subscriptions that are made while time passes; both nodes go on telling what `has` says.
+fn wait(hand: &mut Hand, time: std::time::Duration, has: u64) -> Vec<(LinkId, ShardId)> {
+    let mut moved = Vec::new();
+    let until = hand.now + time;
+    while hand.now < until {
+        hand.now += ms(100);
+        let mut cursor = Cursor::new();
+        cursor.advance(S, origin(2), OpStamp::new(stamp(has), 0));
+        for link in [LINK, OTHER] {
+            let frame = Frame::Have(Have {
+                cursor: cursor.clone(),
+                unix_ms: None,
+            });
+            moved.extend(subscribed(&hand.event(Event::Frame { link, frame })));
+        }
+    }
+    moved
+}
+
+#[test]
+fn a_node_that_lives_and_brings_nothing_is_left_for_another_of_its_region() {
+    let mut hand = Hand::open(Role::Puller);
+    hand.event(Event::Up {
+        link: OTHER,
+        peer: region(2),
+        role: Role::Puller,
+    });
+    let welcome = Frame::Welcome(hello());
+    hand.event(Event::Frame {
+        link: OTHER,
+        frame: welcome,
+    });
+    // Nothing is lacking: however long nothing comes, the link is kept.
+    assert_eq!(wait(&mut hand, STALL_TIMEOUT * 3, 0), []);
+
+    // The region has more, and OTHER does not bring it.
+    let moved = wait(&mut hand, STALL_TIMEOUT + ms(200), 2);
+    assert!(moved.contains(&(LINK, S)), "{moved:?}");
+    assert!(moved.iter().all(|(link, _)| *link == LINK), "{moved:?}");
+
+    // LINK brings it and is kept, also when it stalls for less than it takes.
+    hand.batches(0, 2, &[2]);
+    hand.applied(2);
+    assert_eq!(wait(&mut hand, STALL_TIMEOUT - ms(200), 3), []);
+    hand.batches(2, 3, &[3]);
+    hand.applied(3);
+
+    // Now it is LINK that brings nothing: OTHER gets another chance, then LINK again.
+    let moved = wait(&mut hand, STALL_TIMEOUT + ms(200), 4);
+    assert!(moved.contains(&(OTHER, S)), "{moved:?}");
+    let moved = wait(&mut hand, STALL_TIMEOUT * 2 + ms(200), 4);
+    assert!(moved.contains(&(LINK, S)), "{moved:?}");
 }
