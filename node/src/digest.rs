@@ -109,7 +109,14 @@ pub fn total(all: &BTreeMap<ConversationId, blake3::Hash>) -> blake3::Hash {
 }
 
 /// All conversations of a shard, found by leaping over the rows of each.
-async fn conversations(store: &Store, shard: ShardId) -> Result<Vec<ConversationId>, StoreError> {
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn conversations(
+    store: &Store,
+    shard: ShardId,
+) -> Result<Vec<ConversationId>, StoreError> {
     let (mut begin, end) = keys::shard(shard);
     let mut found = Vec::new();
     loop {

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use whimbrel_node::config::{Config, Flags};
-use whimbrel_node::{ca, dev, keys, telemetry, wiring};
+use whimbrel_node::config::{self, Config, Flags};
+use whimbrel_node::{ca, dev, keys, migrate, open, restored, telemetry, wiring};
 
 /// A quarter of the time of a region under load went into the allocator of glibc.
 #[global_allocator]
@@ -49,11 +49,49 @@ enum Command {
         #[command(subcommand)]
         command: CaCommand,
     },
+    /// Move a region from its embedded store to FoundationDB
+    ///
+    /// Stop the region's node and change the section [store] of its config first. The move copies the
+    /// store in data_dir to where the config says, compares the digests of all conversations, and then
+    /// lets nodes start on the new store only. The region goes on as a new origin; other regions notice
+    /// nothing else. Interrupted, it goes on where it stood when it is run again. Only the old store's
+    /// mark that it was moved is written to data_dir.
+    Migrate {
+        /// Where the data is
+        #[arg(long, value_enum)]
+        from: MoveFrom,
+        /// Where it is to be
+        #[arg(long, value_enum)]
+        to: MoveTo,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Give a store that came back from a backup a new life
+    ///
+    /// Run it once after a restore, before any node of the region starts. A store that has lost its
+    /// last commits must not give their stamps out again: it goes on as a new origin, and pulls what
+    /// it lost from the other regions, as far as they had it.
+    Restored {
+        #[command(flatten)]
+        source: Source,
+    },
     /// Check a config and say all that is wrong
     Check {
         #[command(flatten)]
         source: Source,
     },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MoveFrom {
+    /// The files in data_dir
+    Embedded,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MoveTo {
+    /// The cluster in the section [store]
+    Foundationdb,
 }
 
 #[derive(Subcommand)]
@@ -214,6 +252,20 @@ fn run(command: Command) -> anyhow::Result<()> {
             made_both(&made.key, &made.cert);
             Ok(())
         }
+        Command::Migrate {
+            from: MoveFrom::Embedded,
+            to: MoveTo::Foundationdb,
+            source,
+        } => {
+            let config = source.load()?;
+            telemetry::init(&config.log)?;
+            run_until_signal(|shutdown| migrate(config, shutdown))
+        }
+        Command::Restored { source } => {
+            let config = source.load()?;
+            telemetry::init(&config.log)?;
+            run_until_signal(|shutdown| restored(config, shutdown))
+        }
         Command::Check { source } => {
             let config = source.load()?;
             println!(
@@ -224,6 +276,51 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+async fn migrate(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let config::Store::FoundationDb(cluster) = &config.store else {
+        bail!(
+            "store.engine: the config says embedded; set it to \"foundationdb\", with cluster_file and \
+             prefix, so that it names the store to move to"
+        );
+    };
+    let from = open::existing(&config.data_dir).await?;
+    let Some(to) = open::foundationdb(cluster, &shutdown).await? else {
+        bail!("interrupted before anything was copied");
+    };
+    let mut bar = migrate::Bar::default();
+    let moved = migrate::run(&from, &to, &config, &shutdown, |step| bar.show(step)).await;
+    bar.end();
+    let Some(moved) = moved? else {
+        bail!("interrupted; run it again to go on where it stood");
+    };
+    println!(
+        "moved {} rows; {} conversations are equal in both stores, digest {}\n\
+         region {} was origin {} and goes on as {}; start its nodes",
+        moved.rows,
+        moved.conversations,
+        moved.digest,
+        config.region.name,
+        moved.before,
+        moved.after
+    );
+    Ok(())
+}
+
+async fn restored(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let store = match &config.store {
+        config::Store::Embedded => Some(open::existing(&config.data_dir).await?),
+        config::Store::FoundationDb(cluster) => open::foundationdb(cluster, &shutdown).await?,
+    };
+    let store = store.context("interrupted before anything was done")?;
+    let (before, after) = restored::run(&store, &config).await?;
+    println!(
+        "region {} was origin {before} and goes on as {after}; start its nodes: they pull what was \
+         lost of {before} from the other regions",
+        config.region.name
+    );
+    Ok(())
 }
 
 fn made_both(private: &Path, public: &Path) {

@@ -369,20 +369,33 @@ fn short() -> RunOptions {
 
 type Rows = (Vec<(NodeId, NodeRow)>, Vec<(u16, LeaseRow)>);
 
-async fn read_all(tx: Arc<Transaction>) -> Result<Rows, StoreError> {
-    let options = RangeOptions {
-        snapshot: true,
-        ..RangeOptions::default()
-    };
+/// Nodes that tell that they run, and some that have ended.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn read_nodes(tx: &Transaction) -> Result<Vec<(NodeId, NodeRow)>, StoreError> {
     let (begin, end) = keys::nodes();
     let mut nodes = Vec::new();
-    for (key, value) in tx.range_all(&begin, &end, options).await? {
+    for (key, value) in tx.range_all(&begin, &end, unlocked()).await? {
         let row = NodeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
         nodes.push((keys::node_of(&key).map_err(corrupt)?, row));
     }
+    Ok(nodes)
+}
+
+fn unlocked() -> RangeOptions {
+    RangeOptions {
+        snapshot: true,
+        ..RangeOptions::default()
+    }
+}
+
+async fn read_all(tx: Arc<Transaction>) -> Result<Rows, StoreError> {
+    let nodes = read_nodes(&tx).await?;
     let (begin, end) = keys::leases();
     let mut leases = Vec::new();
-    for (key, value) in tx.range_all(&begin, &end, options).await? {
+    for (key, value) in tx.range_all(&begin, &end, unlocked()).await? {
         let row = LeaseRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
         leases.push((keys::lease_of(&key).map_err(corrupt)?, row));
     }

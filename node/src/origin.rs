@@ -4,61 +4,253 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use whimbrel_replication::id::{Hlc, NodeId, Origin, RegionId};
+use prost::Message as _;
+use whimbrel_replication::id::{Hlc, NodeId, Origin, RegionId, ShardId};
 
+use crate::apply::{corrupt, own_tail};
 use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::store::{Atomic, RangeOptions, RunOptions, Store, StoreError, Transaction, keys};
 
 /// The layout of the store's keys and values.
 const FORMAT: u32 = 1;
+/// Node numbers that a new life passes over: a backup does not know of the last starts before its
+/// store was lost, and what those nodes stamped lives on in other regions.
+const NODES_PASSED_OVER: u64 = 1 << 16;
+
+/// What a store must say of itself to fit a config.
+#[derive(Clone, Debug)]
+pub struct Facts(Arc<[(&'static str, Vec<u8>)]>);
+
+impl Facts {
+    /// Those of a config.
+    pub fn of(config: &Config) -> Self {
+        Self(Arc::new([
+            ("format", FORMAT.to_be_bytes().to_vec()),
+            ("cluster", config.cluster.id.as_bytes().to_vec()),
+            ("shards", config.cluster.shards.to_be_bytes().to_vec()),
+            ("region", config.region.id.0.to_be_bytes().to_vec()),
+        ]))
+    }
+
+    /// The first one that a store does not fit.
+    async fn mismatch(&self, tx: &Transaction) -> Result<Option<&'static str>, StoreError> {
+        for (name, wanted) in self.0.iter() {
+            if tx.get(&keys::meta(name), false).await?.as_deref() != Some(wanted) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes them into a store that has none.
+    pub fn write(&self, tx: &Transaction) {
+        for (name, value) in self.0.iter() {
+            tx.set(&keys::meta(name), value);
+        }
+    }
+}
+
+/// What a store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: it is new.
+    New,
+    /// That it belongs to another cluster or region; which fact does not fit.
+    Other(&'static str),
+    /// The life that it is in.
+    Life {
+        /// Its incarnation.
+        incarnation: u32,
+        /// Node numbers that were given out.
+        nodes: u64,
+        /// Where its data was moved to.
+        moved_to: Option<String>,
+    },
+    /// That data is being moved into it.
+    MovingIn(Moving),
+}
+
+/// `meta/moving`: how far a move into this store has come.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Moving {
+    /// Incarnation of the store that is copied.
+    #[prost(uint32, tag = "1")]
+    pub incarnation: u32,
+    /// Node numbers that it had given out: another count, and it was written since.
+    #[prost(uint64, tag = "2")]
+    pub nodes: u64,
+    /// The last key that was copied.
+    #[prost(bytes = "vec", tag = "3")]
+    pub last: Vec<u8>,
+    /// Rows that were copied.
+    #[prost(uint64, tag = "4")]
+    pub rows: u64,
+}
+
+impl Moving {
+    /// The same move, with nothing copied.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self {
+            incarnation: self.incarnation,
+            nodes: self.nodes,
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads what a store says of itself.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn look(tx: &Transaction, facts: &Facts) -> Result<Found, StoreError> {
+    if let Some(row) = tx.get(&keys::meta("moving"), false).await? {
+        let moving = Moving::decode(&row[..]).map_err(|error| corrupt(error.into()))?;
+        return Ok(Found::MovingIn(moving));
+    }
+    let Some(stored) = tx.get(&keys::meta("incarnation"), false).await? else {
+        return Ok(Found::New);
+    };
+    if let Some(name) = facts.mismatch(tx).await? {
+        return Ok(Found::Other(name));
+    }
+    let incarnation = <[u8; 4]>::try_from(&stored[..])
+        .map_err(|_| StoreError::Fatal("the incarnation does not parse".into()))?;
+    let moved_to = tx.get(&keys::meta("moved"), false).await?;
+    Ok(Found::Life {
+        incarnation: u32::from_be_bytes(incarnation),
+        nodes: nodes(tx).await?,
+        moved_to: moved_to.map(|place| String::from_utf8_lossy(&place).into_owned()),
+    })
+}
+
+async fn nodes(tx: &Transaction) -> Result<u64, StoreError> {
+    let stored = tx.get(&keys::next_node(), false).await?;
+    let last = stored.as_deref().and_then(|bytes| bytes.try_into().ok());
+    Ok(last.map_or(0, u64::from_le_bytes))
+}
+
+/// Marks a store whose data was moved elsewhere: no node may start on it.
+pub fn mark_moved(tx: &Transaction, place: &str) {
+    tx.set(&keys::meta("moved"), place.as_bytes());
+}
+
+/// Notes how far a move into a store has come.
+pub fn mark_moving(tx: &Transaction, moving: &Moving) {
+    tx.set(&keys::meta("moving"), &moving.encode_to_vec());
+}
+
+/// Gives a store a new life: from now on what was its own log is that of another origin, which goes
+/// on from there if a peer has more of it. Gives the new origin.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn renew(
+    tx: &Transaction,
+    shards: u16,
+    old: Origin,
+    now_unix_s: u32,
+) -> Result<Origin, StoreError> {
+    for shard in (0..shards).map(ShardId) {
+        if let Some(last) = own_tail(tx, shard, old).await? {
+            tx.set(&keys::applied(shard, old), last.as_bytes());
+        }
+    }
+    let incarnation = now_unix_s.max(old.incarnation.saturating_add(1));
+    tx.set(&keys::meta("incarnation"), &incarnation.to_be_bytes());
+    tx.clear(&keys::meta("moved"));
+    tx.clear(&keys::meta("moving"));
+    tx.atomic(
+        Atomic::Add,
+        &keys::next_node(),
+        &NODES_PASSED_OVER.to_le_bytes(),
+    );
+    Ok(Origin { incarnation, ..old })
+}
+
+/// Unix seconds of an incarnation that begins now.
+///
+/// # Errors
+///
+/// After 2106.
+pub fn unix_s(now_unix_ms: i64) -> anyhow::Result<u32> {
+    u32::try_from(now_unix_ms / 1_000).context("the clock is beyond 2106")
+}
+
+/// Where the config says that the store is.
+pub fn place(config: &Config) -> String {
+    match &config.store {
+        config::Store::Embedded => format!("data_dir: the store in {}", config.data_dir.display()),
+        config::Store::FoundationDb(cluster) => format!(
+            "store.prefix: the store under `{}` in {}",
+            cluster.prefix,
+            cluster.cluster_file.display()
+        ),
+    }
+}
+
+/// Says that a store belongs to somebody else.
+pub fn other(config: &Config, name: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} is of another {name}; point it at the right store, or correct cluster and region in \
+         the config",
+        place(config)
+    )
+}
 
 /// Takes up the identity that the store has, or gives it one, and allocates a node number. Also
 /// gives back the highest clock value that any node of this region has issued.
+///
+/// # Errors
+///
+/// When no node may start on the store, with the remedy; those of the store.
 pub async fn take_up(
     store: &Store,
     config: &Config,
     now_unix_ms: i64,
 ) -> anyhow::Result<(Identity, Option<Hlc>)> {
-    let facts = [
-        ("format", FORMAT.to_be_bytes().to_vec()),
-        ("cluster", config.cluster.id.as_bytes().to_vec()),
-        ("shards", config.cluster.shards.to_be_bytes().to_vec()),
-        ("region", config.region.id.0.to_be_bytes().to_vec()),
-    ];
-    let facts = Arc::new(facts);
-    let incarnation = u32::try_from(now_unix_ms / 1_000).context("the clock is beyond 2106")?;
-    let wanted = facts.clone();
+    let facts = Facts::of(config);
+    let now = unix_s(now_unix_ms)?;
     let committed = store
         .run(RunOptions::default(), move |tx| {
-            let wanted = wanted.clone();
-            async move { check_or_write(&tx, &*wanted, incarnation).await }
+            let facts = facts.clone();
+            async move {
+                let found = look(&tx, &facts).await?;
+                if found == Found::New {
+                    facts.write(&tx);
+                    tx.set(&keys::meta("incarnation"), &now.to_be_bytes());
+                }
+                Ok(found)
+            }
         })
         .await?;
-    let (incarnation, mismatch) = committed.value;
-    if let Some(name) = mismatch {
-        let place = match &config.store {
-            config::Store::Embedded => {
-                format!("data_dir: the store in {}", config.data_dir.display())
-            }
-            config::Store::FoundationDb(cluster) => format!(
-                "store.prefix: the store under `{}` in {}",
-                cluster.prefix,
-                cluster.cluster_file.display()
-            ),
-        };
-        bail!(
-            "{place} is of another {name}; point it at the right store, or correct cluster and \
-             region in the config"
-        );
-    }
+    let incarnation = match committed.value {
+        Found::New => now,
+        Found::Life {
+            incarnation,
+            moved_to: None,
+            ..
+        } => incarnation,
+        Found::Life {
+            moved_to: Some(moved_to),
+            ..
+        } => bail!(
+            "{} was moved to {moved_to}; correct the section [store] of the config. To go back to \
+             this store run `whimbrel-node restored`: it pulls what came since from the other regions",
+            place(config)
+        ),
+        Found::MovingIn(_) => bail!(
+            "{} is still being filled; run `whimbrel-node migrate` again until it says that it is done",
+            place(config)
+        ),
+        Found::Other(name) => return Err(other(config, name)),
+    };
     let node = store
         .run(RunOptions::default(), |tx| async move {
-            let stored = tx.get(&keys::next_node(), false).await?;
-            let last = stored
-                .as_deref()
-                .and_then(|b| b.try_into().ok())
-                .map_or(0, u64::from_le_bytes);
+            let last = nodes(&tx).await?;
             tx.atomic(Atomic::Add, &keys::next_node(), &1u64.to_le_bytes());
             Ok(last + 1)
         })
@@ -82,35 +274,13 @@ pub async fn take_up(
             incarnation,
         },
         node: NodeId(u32::try_from(node).context("node numbers are used up")?),
-        regions: config
-            .cluster
-            .regions
-            .iter()
-            .map(|r| (r.id, r.name.clone()))
-            .collect(),
+        regions: names(config),
     };
     Ok((identity, high_water))
 }
 
-/// The store's incarnation, or which fact does not fit.
-async fn check_or_write(
-    tx: &Transaction,
-    facts: &[(&'static str, Vec<u8>)],
-    now: u32,
-) -> Result<(u32, Option<&'static str>), StoreError> {
-    let key = keys::meta("incarnation");
-    if let Some(stored) = tx.get(&key, false).await? {
-        let incarnation = <[u8; 4]>::try_from(&stored[..]).map_or(now, u32::from_be_bytes);
-        for (name, wanted) in facts {
-            if tx.get(&keys::meta(name), false).await?.as_deref() != Some(wanted) {
-                return Ok((incarnation, Some(name)));
-            }
-        }
-        return Ok((incarnation, None));
-    }
-    for (name, value) in facts {
-        tx.set(&keys::meta(name), value);
-    }
-    tx.set(&key, &now.to_be_bytes());
-    Ok((now, None))
+/// All regions of a config.
+pub fn names(config: &Config) -> std::collections::BTreeMap<RegionId, String> {
+    let regions = config.cluster.regions.iter();
+    regions.map(|r| (r.id, r.name.clone())).collect()
 }

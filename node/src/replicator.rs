@@ -378,6 +378,17 @@ impl Replicator {
                     checks.fetch_sub(1, Ordering::AcqRel);
                 });
             }
+            Alert::LaterLife { peer, origin } => {
+                let peer = self.context.context.identity.region_name(peer);
+                if !self.context.gate.is_lost() {
+                    tracing::error!(
+                        peer, %origin, own = %self.context.context.identity.origin,
+                        "a peer knows a later life of this region's store; writes stop until all \
+                         its nodes are stopped and `whimbrel-node restored` was run"
+                    );
+                }
+                self.context.gate.shut_for_good();
+            }
             Alert::Stopped {
                 shard,
                 origin,
@@ -611,8 +622,8 @@ impl ReplicatorContext {
         if tail < peer_has {
             tracing::error!(
                 %shard, peer, %peer_has, %tail, %known,
-                "this region's store has lost commits that a peer holds; writes stop until it \
-                 is given a new incarnation"
+                "this region's store has lost commits that a peer holds; writes stop until all its \
+                 nodes are stopped and `whimbrel-node restored` was run"
             );
             self.gate.shut_for_good();
         }

@@ -24,9 +24,9 @@ use crate::http::auth::{Auth, RELOAD_INTERVAL};
 use crate::http::{self, App, Connections, Quotas};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::open;
 use crate::origin;
 use crate::replicator::{LINK_EVENTS_MAX, Replicator, ReplicatorContext};
-use crate::store::{Embedded, Store, embedded};
 use crate::tailer::{TailerContext, Tailers};
 use crate::vitals;
 
@@ -35,16 +35,13 @@ const APPENDED_MAX: usize = 256;
 /// How long the store may take to end what is under way, once nobody asks it for more.
 const STORE_DRAIN: Duration = Duration::from_secs(2);
 
-/// Pause before a FoundationDB that could not be reached is tried again.
-#[cfg(feature = "foundationdb")]
-const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-
 /// Serves until `shutdown`, or until the store fails.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     // What is away comes back, but an open port must not promise an answer until then.
     let shared = match &config.store {
         config::Store::Embedded => None,
-        config::Store::FoundationDb(cluster) => match connect(cluster, &shutdown).await? {
+        config::Store::FoundationDb(cluster) => match open::foundationdb(cluster, &shutdown).await?
+        {
             Some(store) => Some(store),
             None => return Ok(()),
         },
@@ -58,9 +55,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let store = match shared {
         Some(store) => store,
-        None => open_embedded(&config.data_dir).await?,
+        None => open::embedded(&config.data_dir).await?,
     };
-    let (identity, high_water) = origin::take_up(&store, &config, unix_ms()).await?;
+    let taken_up = open::until_reached(&shutdown, async || {
+        origin::take_up(&store, &config, unix_ms()).await
+    });
+    let Some((identity, high_water)) = taken_up.await? else {
+        return Ok(());
+    };
     let identity = Arc::new(identity);
     let clock = Clock::new(high_water, config.clock.max_drift)?;
     let metrics = Arc::new(Metrics::new(&config.region.name, &store)?);
@@ -84,7 +86,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         appended: appended_sender,
         shutdown: inner.clone(),
     };
-    let tailers = Tailers::start(&tailer_context, &tasks).await?;
+    let started = open::until_reached(&shutdown, async || {
+        Ok(Tailers::start(&tailer_context, &tasks).await?)
+    });
+    let Some(tailers) = started.await? else {
+        return Ok(());
+    };
     let gate = Arc::new(WriteGate::default());
     let batchers = Batchers::start(&store, &context, &tailers, &metrics, gate.clone(), &tasks);
 
@@ -176,66 +183,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)
-}
-
-async fn open_embedded(data_dir: &Path) -> anyhow::Result<Store> {
-    let dir = data_dir.join("store");
-    let opened =
-        tokio::task::spawn_blocking(move || Embedded::open(&dir, embedded::Options::default()));
-    let store = opened.await?.with_context(|| {
-        let data_dir = data_dir.display();
-        format!("data_dir: the store in {data_dir} cannot be opened")
-    })?;
-    Ok(Store::Embedded(store))
-}
-
-/// Waits until the cluster answers; `None` if the node is to stop before that.
-#[cfg(feature = "foundationdb")]
-async fn connect(
-    cluster: &config::FoundationDb,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Store>> {
-    use crate::store::{FoundationDb, RunOptions, foundationdb, keys};
-    let mut options = foundationdb::Options::new(&cluster.cluster_file);
-    options.prefix = cluster.prefix.clone().into_bytes();
-    options.tls = cluster.tls.as_ref().map(|tls| foundationdb::Tls {
-        cert: tls.cert.clone(),
-        key: tls.key.clone(),
-        ca: tls.ca.clone(),
-        verify_peers: tls.verify_peers.clone(),
-    });
-    let opened = tokio::task::spawn_blocking(move || FoundationDb::open(&options));
-    let store = Store::FoundationDb(opened.await?.context("store")?);
-    let mut told = false;
-    loop {
-        let read = store.read(RunOptions::default(), |tx| async move {
-            tx.get(&keys::next_node(), true).await
-        });
-        let error = tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
-            read = read => match read {
-                Ok(_) => return Ok(Some(store)),
-                Err(error) => error,
-            },
-        };
-        if !told {
-            tracing::warn!(
-                cluster_file = %cluster.cluster_file.display(), %error,
-                "FoundationDB cannot be reached; trying until it can"
-            );
-            told = true;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
-            () = tokio::time::sleep(RECONNECT_PAUSE) => {}
-        }
-    }
-}
-
-#[cfg(not(feature = "foundationdb"))]
-#[expect(clippy::unused_async, reason = "as with the feature")]
-async fn connect(_: &config::FoundationDb, _: &CancellationToken) -> anyhow::Result<Option<Store>> {
-    anyhow::bail!("store.engine: this program was built without FoundationDB")
 }
 
 async fn listen(addr: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

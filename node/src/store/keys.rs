@@ -61,6 +61,11 @@ pub fn meta(name: &str) -> Vec<u8> {
     pack(&("meta", name))
 }
 
+/// All that a store says of itself.
+pub fn metas() -> Range {
+    below(pack(&("meta",)))
+}
+
 /// `n/next`: the next node number, an 8-byte little-endian counter.
 pub fn next_node() -> Vec<u8> {
     pack(&("n", "next"))
@@ -179,6 +184,11 @@ pub fn lease(group: u16) -> Vec<u8> {
 /// that pulls reads must not change with every renewal.
 pub fn lease_holder(group: u16) -> Vec<u8> {
     pack(&("H", group))
+}
+
+/// All of `H/`.
+pub fn lease_holders() -> Range {
+    below(pack(&("H",)))
 }
 
 /// All leases.

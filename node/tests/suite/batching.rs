@@ -90,7 +90,7 @@ impl Region {
             (RegionId(1), "eu".to_owned()),
             (RegionId(2), "us".to_owned()),
         ];
-        let identity = Arc::new(Identity {
+        let identity = Identity {
             cluster: ClusterId::from_bytes([7; 16]),
             shards: SHARDS,
             origin: Origin {
@@ -99,7 +99,13 @@ impl Region {
             },
             node,
             regions: names.into(),
-        });
+        };
+        Self::of(store, identity).await
+    }
+
+    /// A node with an identity that it was given.
+    pub(crate) async fn of(store: Store, identity: Identity) -> Self {
+        let identity = Arc::new(identity);
         let context = Context {
             identity: identity.clone(),
             clock: Arc::new(Mutex::new(

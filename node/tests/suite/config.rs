@@ -9,7 +9,7 @@ use whimbrel_node::{ca, keys};
 use whimbrel_replication::id::RegionId;
 
 /// A config that holds, with its files, in `dir`.
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 region = "eu"
 data_dir = "data"
 
@@ -42,7 +42,7 @@ key = "eu.key.pem"
 keys = ["token.pub.pem"]
 "#;
 
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     keys::make(dir.path()).unwrap();
     ca::make(dir.path(), 10).unwrap();
@@ -50,7 +50,7 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-fn load(dir: &Path, text: &str) -> Result<Config, ConfigError> {
+pub(crate) fn load(dir: &Path, text: &str) -> Result<Config, ConfigError> {
     let file = dir.join("node.toml");
     fs::write(&file, text).unwrap();
     Config::load(&file, &Flags::default())

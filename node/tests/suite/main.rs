@@ -10,6 +10,8 @@ mod config;
 mod dev;
 /// Documents of edited messages that stay in memory between transactions.
 mod edits;
+/// A store that takes a new life: moved into another one, or come back from a backup.
+mod lives;
 /// The OpenAPI document: it is whole, its examples hold, and the copy in `docs` is up to date.
 mod openapi;
 /// Token keys and certificates: round trips, permissions, nothing overwritten.

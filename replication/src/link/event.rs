@@ -178,6 +178,14 @@ pub enum Alert {
         /// What we know of our own log.
         own: Stamp,
     },
+    /// A peer knows a later life of our store than ours: what we are is over, as when an old copy of
+    /// the store came back. Writes must stop, a new incarnation is needed.
+    LaterLife {
+        /// Who knows it.
+        peer: RegionId,
+        /// The later life.
+        origin: Origin,
+    },
     /// A batch cannot be decoded or applied: this log stands still here until its cursor is moved
     /// past the batch, or a program that knows it is started.
     Stopped {

@@ -521,9 +521,16 @@ impl Engine {
         if !peer.has.advance(key, to) {
             return Ok(());
         }
-        if key.origin == self.config.origin {
+        let own = self.config.origin;
+        if key.origin == own {
             self.check_own_log(region, key, to);
         } else {
+            if key.origin.region == own.region && key.origin.incarnation > own.incarnation {
+                self.alert(Alert::LaterLife {
+                    peer: region,
+                    origin: key.origin,
+                });
+            }
             self.schedule(key);
         }
         Ok(())

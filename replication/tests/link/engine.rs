@@ -5,7 +5,7 @@ use whimbrel_replication::id::{OpStamp, Origin, RegionId};
 use whimbrel_replication::limits::{
     INBOUND_LOG_BYTES_MAX, LOG_READ_BYTES_MAX, SUBSCRIPTION_UNACKED_BYTES_MAX,
 };
-use whimbrel_replication::link::{Event, Frame, Have, Role};
+use whimbrel_replication::link::{Alert, Effect, Event, Frame, Have, Role};
 
 use crate::hand::{Hand, S, appended, applies, close_reason, names, reads, sent, subscribe};
 use crate::sim::{ms, origin, region, stamp};
@@ -292,4 +292,29 @@ fn g17_batches_that_cannot_be_true_stop_their_log() {
     check(batch(origin(3), 1, none.clone(), 20), "its origin is 3.100");
     check(batch(origin(2), 1, none, 66_000), "it has 66");
     check(bytes::Bytes::new(), "origin");
+}
+
+#[test]
+fn g18_a_peer_that_knows_a_later_life_of_ours_raises_the_alarm() {
+    let mut hand = Hand::open(Role::Puller);
+    let mut told = |incarnation| {
+        let life = Origin {
+            incarnation,
+            ..origin(1)
+        };
+        let mut cursor = Cursor::new();
+        cursor.advance(S, life, OpStamp::new(stamp(3), 0));
+        let effects = hand.frame(Frame::Have(Have {
+            cursor,
+            unix_ms: None,
+        }));
+        let alarm = |effect: &Effect| match effect {
+            Effect::Alert(Alert::LaterLife { origin, .. }) => Some(*origin),
+            _ => None,
+        };
+        effects.iter().find_map(alarm) == Some(life)
+    };
+    let own = origin(1).incarnation;
+    assert!(!told(own - 1), "an earlier one is pulled back");
+    assert!(told(own + 1));
 }

@@ -17,9 +17,10 @@ async fn g18_a_wrong_config_is_refused_with_all_its_errors() {
     let pki = folder.path().join("pki");
     make_pki(&pki, &["eu"]);
     let ports = Ports::free();
+    let cluster = cluster_id();
     let config = Config {
         region: "eu".to_owned(),
-        cluster: cluster_id(),
+        cluster: cluster.clone(),
         shards: 16,
         regions: vec![Listed {
             name: "eu".to_owned(),
@@ -29,6 +30,7 @@ async fn g18_a_wrong_config_is_refused_with_all_its_errors() {
         }],
         ports,
         pki,
+        store: crate::foundationdb::section(&cluster, "eu"),
     };
     let node = Node::new(&folder.path().join("eu"), config);
     let file = node.file();

@@ -25,17 +25,27 @@ fn asked() -> String {
     std::env::var("WHIMBREL_E2E_STORE").unwrap_or_default()
 }
 
-/// The `[store]` section of a region's config, where it is to have one.
-pub(crate) fn section(cluster: &str, region: &str) -> String {
-    let wanted = match asked().as_str() {
+/// Whether a region is to be on it.
+pub(crate) fn is_asked_for_in(region: &str) -> bool {
+    match asked().as_str() {
         "" | "embedded" => false,
         "foundationdb" => true,
         "mixed" => region != "eu",
         other => panic!("WHIMBREL_E2E_STORE is `{other}`: give embedded, foundationdb or mixed"),
-    };
-    if !wanted {
-        return String::new();
     }
+}
+
+/// The `[store]` section of a region's config, as the suite is asked for.
+pub(crate) fn section(cluster: &str, region: &str) -> String {
+    if is_asked_for_in(region) {
+        own_section(cluster, region)
+    } else {
+        String::new()
+    }
+}
+
+/// A section with a prefix that nobody has used yet.
+pub(crate) fn own_section(cluster: &str, region: &str) -> String {
     // Some tests make several stores for one region of one cluster.
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

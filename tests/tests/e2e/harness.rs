@@ -17,6 +17,7 @@ use whimbrel_client::api::{
 use whimbrel_client::token::{Claims, SCOPE_SERVICE, SigningKey};
 use whimbrel_client::{Client, Error, EventStream, RetryPolicy};
 
+use crate::foundationdb;
 use crate::node::{Config, Listed, Node, Ports};
 use crate::programs::run_ok;
 use crate::wait::{until, within};
@@ -50,6 +51,14 @@ impl Cluster {
 
     /// Of these regions, ready.
     pub(crate) async fn of(regions: &[&str]) -> Self {
+        Self::with_stores(regions, foundationdb::section).await
+    }
+
+    /// Of these regions, ready; `store` gives the section `[store]` of a cluster's region.
+    pub(crate) async fn with_stores(
+        regions: &[&str],
+        store: impl Fn(&str, &str) -> String,
+    ) -> Self {
         let permit = turn().await;
         let folder = TempDir::with_prefix("whimbrel-e2e-").expect("a temporary folder");
         let pki = folder.path().join("pki");
@@ -77,6 +86,7 @@ impl Cluster {
                 regions: listed,
                 ports: own,
                 pki: pki.clone(),
+                store: store(&cluster, region),
             };
             let node = Node::new(&folder.path().join(region), config);
             nodes.insert(region.to_owned(), node);
@@ -104,7 +114,7 @@ impl Cluster {
         &self.nodes[region]
     }
 
-    fn node_mut(&mut self, region: &str) -> &mut Node {
+    pub(crate) fn node_mut(&mut self, region: &str) -> &mut Node {
         self.nodes.get_mut(region).expect("a region of the cluster")
     }
 

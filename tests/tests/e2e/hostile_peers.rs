@@ -79,6 +79,7 @@ async fn g17_foreign_nodes_get_no_link() {
                 listed(region, 2, ports.http, own),
             ],
             ports,
+            store: crate::foundationdb::section(&us.cluster, region),
             ..us.clone()
         }
     };

@@ -26,6 +26,7 @@ mod streams;
 mod causality;
 mod convergence;
 mod kills;
+mod lives;
 mod nodes;
 mod outages;
 mod partition;

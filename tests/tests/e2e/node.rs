@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) ports: Ports,
     /// Holds `ca.pem`, certificate and key of the region, and `token.pub.pem`.
     pub(crate) pki: PathBuf,
+    /// The section `[store]`, where it has one.
+    pub(crate) store: String,
 }
 
 impl Config {
@@ -61,6 +63,7 @@ impl Config {
             regions,
             ports,
             pki,
+            store,
         } = self;
         let mut text = format!(
             "region = \"{region}\"\ndata_dir = \"data\"\n\n\
@@ -75,7 +78,7 @@ impl Config {
         }
         let Ports { http, admin, quic } = ports;
         let pki = pki.display();
-        text += &crate::foundationdb::section(cluster, region);
+        text += store;
         text + &format!(
             "[listen]\nhttp = \"127.0.0.1:{http}\"\nadmin = \"127.0.0.1:{admin}\"\n\
              quic = \"127.0.0.1:{quic}\"\n\n\
@@ -109,6 +112,12 @@ impl Node {
             log,
             child: None,
         }
+    }
+
+    /// Gives it another store, once it is started again.
+    pub(crate) fn set_store(&mut self, section: String) {
+        self.config.store = section;
+        fs::write(&self.file, self.config.toml()).expect("a temporary folder can be written");
     }
 
     /// Its config file.

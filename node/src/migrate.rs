@@ -1,0 +1,422 @@
+//! Moves a region from its embedded store into a shared one, where it goes on as a new origin.
+//!
+//! All rows are copied as they are, in order of key, save what the store says of itself: that is
+//! written last, so no node can start on half a copy. How far it came is committed with each part, so
+//! a move that was interrupted goes on where it stood, unless the old store was used since.
+//!
+//! The order of arrival is that of the stores' own versions, so those of the new store must be above
+//! those of the old one. FoundationDB's grow by a million a second, an embedded store's by one a commit.
+
+mod bar;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio_util::sync::CancellationToken;
+use whimbrel_replication::id::{ConversationId, NodeId, Origin, ShardId, Stamp};
+
+pub use bar::Bar;
+
+use crate::apply::corrupt;
+use crate::clock::unix_ms;
+use crate::config::Config;
+use crate::digest::{self, Digests};
+use crate::identity::Identity;
+use crate::origin::{self, Facts, Found, Moving};
+use crate::store::limits::KEYS_END;
+use crate::store::{
+    Key, Page, RangeOptions, RunOptions, Store, StoreError, Transaction, Value, key_after, keys,
+};
+
+/// Bytes of a transaction that copies: well below what a store takes at once.
+const PART_BYTES: usize = 400_000;
+/// Rows of it: small ones weigh more than their bytes.
+const PART_ROWS: usize = 2_000;
+/// Conversations that are compared at once.
+const COMPARED_AT_ONCE: usize = 16;
+
+/// What a move is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The old store was used since an earlier attempt: it begins anew.
+    Anew,
+    /// So many rows are to be copied, and so many of them are there from an earlier attempt.
+    Begun {
+        /// In all.
+        rows: u64,
+        /// Copied before.
+        done: u64,
+    },
+    /// Rows that are copied by now.
+    Copied(u64),
+    /// Conversations that are to be compared.
+    Comparing(u64),
+    /// Conversations that were compared by now.
+    Compared(u64),
+}
+
+/// What was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Rows in all.
+    pub rows: u64,
+    /// Conversations, with equal digests in both stores.
+    pub conversations: u64,
+    /// The digest of all of them.
+    pub digest: blake3::Hash,
+    /// The origin that the region was.
+    pub before: Origin,
+    /// The origin that it goes on as.
+    pub after: Origin,
+}
+
+/// Moves what is in `from` to `to`, of which the config says that it is the region's store. Nobody
+/// else may use `from`. `None` if `shutdown` came before the end.
+///
+/// # Errors
+///
+/// When there is nothing to move, or no room for it; when the copies differ; those of the stores.
+/// Running it again goes on.
+pub async fn run(
+    from: &Store,
+    to: &Store,
+    config: &Config,
+    shutdown: &CancellationToken,
+    mut progress: impl FnMut(Progress),
+) -> anyhow::Result<Option<Moved>> {
+    let this = Migration {
+        from,
+        to,
+        config,
+        facts: Facts::of(config),
+    };
+    let mut moving = this.begin(&mut progress).await?;
+    let copied = this.copy(&mut moving, shutdown, &mut progress).await?;
+    let Some(last_stamp) = copied else {
+        return Ok(None);
+    };
+    this.check_versions(last_stamp).await?;
+    let compared = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(None),
+        compared = this.compare(&moving, &mut progress) => compared?,
+    };
+    let all = match compared {
+        Ok(all) => all,
+        Err(difference) => {
+            this.clear_and_mark(&moving.anew()).await?;
+            bail!(
+                "{difference} in {}, which somebody else has written to, or which is damaged; \
+                 what was copied is cleared, run this again",
+                origin::place(config)
+            );
+        }
+    };
+    let (before, after) = this.end(&moving).await?;
+    Ok(Some(Moved {
+        rows: moving.rows,
+        conversations: all.len() as u64,
+        digest: digest::total(&all),
+        before,
+        after,
+    }))
+}
+
+struct Migration<'a> {
+    from: &'a Store,
+    to: &'a Store,
+    config: &'a Config,
+    facts: Facts,
+}
+
+impl Migration<'_> {
+    /// Where to begin: at the start of the keys, or where an earlier attempt stood.
+    async fn begin(&self, progress: &mut impl FnMut(Progress)) -> anyhow::Result<Moving> {
+        let data_dir = self.config.data_dir.display();
+        let (incarnation, nodes) = match self.look(self.from).await? {
+            Found::Life {
+                incarnation, nodes, ..
+            } => (incarnation, nodes),
+            Found::New => bail!("data_dir: there is no store in {data_dir} that could be moved"),
+            Found::Other(name) => {
+                bail!("data_dir: the store in {data_dir} is of another {name} than the config says")
+            }
+            Found::MovingIn(_) => bail!("data_dir: the store in {data_dir} is half a copy itself"),
+        };
+        let fresh = Moving {
+            incarnation,
+            nodes,
+            ..Moving::default()
+        };
+        let moving = match self.look(self.to).await? {
+            Found::MovingIn(old) if (old.incarnation, old.nodes) == (incarnation, nodes) => old,
+            Found::MovingIn(_) => {
+                progress(Progress::Anew);
+                self.clear_and_mark(&fresh).await?;
+                fresh
+            }
+            Found::New => {
+                ensure!(
+                    self.is_empty().await?,
+                    "{} holds rows that are not Whimbrel's; give it a prefix of its own",
+                    origin::place(self.config)
+                );
+                self.clear_and_mark(&fresh).await?;
+                fresh
+            }
+            Found::Life { .. } | Found::Other(_) => bail!(
+                "{} is in use by a region already; give an empty one, or start the region's nodes \
+                 if this is where it was moved to",
+                origin::place(self.config)
+            ),
+        };
+        let rows = moving.rows + self.count_after(&moving.last).await?;
+        progress(Progress::Begun {
+            rows,
+            done: moving.rows,
+        });
+        Ok(moving)
+    }
+
+    async fn look(&self, store: &Store) -> anyhow::Result<Found> {
+        let facts = self.facts.clone();
+        let found = store
+            .read(RunOptions::default(), move |tx| {
+                let facts = facts.clone();
+                async move { origin::look(&tx, &facts).await }
+            })
+            .await?;
+        Ok(found)
+    }
+
+    async fn is_empty(&self) -> anyhow::Result<bool> {
+        let page = self.to.read(RunOptions::default(), |tx| async move {
+            let options = RangeOptions {
+                limit: 1,
+                ..RangeOptions::default()
+            };
+            tx.range(FIRST, KEYS_END, options).await
+        });
+        Ok(page.await?.rows.is_empty())
+    }
+
+    async fn clear_and_mark(&self, moving: &Moving) -> anyhow::Result<()> {
+        let moving = moving.clone();
+        self.to
+            .run(RunOptions::default(), move |tx| {
+                let moving = moving.clone();
+                async move {
+                    tx.clear_range(FIRST, KEYS_END);
+                    origin::mark_moving(&tx, &moving);
+                    Ok(())
+                }
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// A part of the old store's rows; also those that stay behind.
+    async fn part(&self, last: &[u8]) -> anyhow::Result<Page> {
+        let begin = after(last);
+        let page = self.from.read(RunOptions::default(), move |tx| {
+            let begin = begin.clone();
+            async move {
+                let options = RangeOptions {
+                    limit: PART_ROWS,
+                    bytes: PART_BYTES,
+                    snapshot: true,
+                    ..RangeOptions::default()
+                };
+                tx.range(&begin, KEYS_END, options).await
+            }
+        });
+        Ok(page.await?)
+    }
+
+    async fn count_after(&self, last: &[u8]) -> anyhow::Result<u64> {
+        let (mut last, mut rows) = (last.to_vec(), 0);
+        loop {
+            let page = self.part(&last).await?;
+            rows += page.rows.len() as u64;
+            match page.rows.last() {
+                Some((key, _)) if page.more => last = key.to_vec(),
+                _ => return Ok(rows),
+            }
+        }
+    }
+
+    /// Copies what is left; gives the stamp of a commit after the last row, or `None` at `shutdown`.
+    async fn copy(
+        &self,
+        moving: &mut Moving,
+        shutdown: &CancellationToken,
+        progress: &mut impl FnMut(Progress),
+    ) -> anyhow::Result<Option<Stamp>> {
+        let mut page = self.part(&moving.last).await?;
+        loop {
+            if shutdown.is_cancelled() {
+                return Ok(None);
+            }
+            let more = page.more;
+            let mut next = moving.clone();
+            if let Some((key, _)) = page.rows.last() {
+                next.last = key.to_vec();
+            }
+            next.rows += page.rows.len() as u64;
+            let (rows, row) = (Arc::new(page.rows), next.clone());
+            let write = self.to.run(RunOptions::default(), move |tx| {
+                let (rows, row) = (rows.clone(), row.clone());
+                async move {
+                    put(&tx, &rows);
+                    origin::mark_moving(&tx, &row);
+                    Ok(())
+                }
+            });
+            // The next part is read while this one is written.
+            let read = async {
+                if more {
+                    self.part(&next.last).await
+                } else {
+                    Ok(Page::default())
+                }
+            };
+            let (written, read) = tokio::join!(write, read);
+            let stamp = written?.stamp.context("a commit that wrote has a stamp")?;
+            page = read?;
+            *moving = next;
+            progress(Progress::Copied(moving.rows));
+            if !more {
+                return Ok(Some(stamp));
+            }
+        }
+    }
+
+    /// What will arrive must come after all that has arrived.
+    async fn check_versions(&self, new: Stamp) -> anyhow::Result<()> {
+        let shards = self.config.cluster.shards;
+        let last = self.from.read(RunOptions::default(), move |tx| async move {
+            let mut last = Stamp::MIN;
+            for shard in (0..shards).map(ShardId) {
+                let (begin, end) = keys::arrivals_after(shard, None);
+                let options = RangeOptions {
+                    limit: 1,
+                    reverse: true,
+                    ..RangeOptions::default()
+                };
+                for (key, _) in tx.range(&begin, &end, options).await?.rows {
+                    last = last.max(keys::stamp_of(&key).map_err(corrupt)?.stamp);
+                }
+            }
+            Ok(last)
+        });
+        let last = last.await?;
+        ensure!(
+            new > last,
+            "the versions of the new store ({new}) are not yet above those of the old one ({last}); \
+             run this again later, or set them forward with `fdbcli --exec 'advanceversion N'`"
+        );
+        Ok(())
+    }
+
+    /// Digests of all conversations, or where the stores differ, in words.
+    async fn compare(
+        &self,
+        moving: &Moving,
+        progress: &mut impl FnMut(Progress),
+    ) -> anyhow::Result<Result<BTreeMap<ConversationId, blake3::Hash>, String>> {
+        let identity = Identity {
+            cluster: self.config.cluster.id,
+            shards: self.config.cluster.shards,
+            origin: self.old_origin(moving),
+            node: NodeId(0),
+            regions: origin::names(self.config),
+        };
+        let mut all = BTreeSet::new();
+        for shard in (0..identity.shards).map(ShardId) {
+            let old = digest::conversations(self.from, shard).await?;
+            let new = digest::conversations(self.to, shard).await?;
+            ensure!(
+                old == new,
+                "shard {shard}: the stores hold other conversations"
+            );
+            all.extend(old);
+        }
+        progress(Progress::Comparing(all.len() as u64));
+        let (old, new) = (Digests::default(), Digests::default());
+        let (old, new, identity) = (&old, &new, &identity);
+        let compared = futures_util::stream::iter(all).map(async |id| {
+            let scope = identity.scope(id);
+            let (old, new) = tokio::try_join!(
+                old.conversation(self.from, scope),
+                new.conversation(self.to, scope)
+            )?;
+            Ok::<_, StoreError>((id, old == new, old))
+        });
+        let mut compared = compared.buffer_unordered(COMPARED_AT_ONCE);
+        let (mut digests, mut count) = (BTreeMap::new(), 0);
+        while let Some((id, is_equal, digest)) = compared.try_next().await? {
+            if !is_equal {
+                return Ok(Err(format!("conversation {id} differs")));
+            }
+            count += 1;
+            // A conversation may be known by an op that came before its creation.
+            digests.extend(digest.map(|digest| (id, digest)));
+            progress(Progress::Compared(count));
+        }
+        Ok(Ok(digests))
+    }
+
+    fn old_origin(&self, moving: &Moving) -> Origin {
+        Origin {
+            region: self.config.region.id,
+            incarnation: moving.incarnation,
+        }
+    }
+
+    /// Closes the old store to nodes, then opens the new one to them.
+    async fn end(&self, moving: &Moving) -> anyhow::Result<(Origin, Origin)> {
+        let place = origin::place(self.config);
+        self.from
+            .run(RunOptions::default(), move |tx| {
+                let place = place.clone();
+                async move {
+                    origin::mark_moved(&tx, &place);
+                    Ok(())
+                }
+            })
+            .await?;
+        let (facts, old) = (self.facts.clone(), self.old_origin(moving));
+        let (shards, now) = (self.config.cluster.shards, origin::unix_s(unix_ms())?);
+        let ended = self.to.run(RunOptions::default(), move |tx| {
+            let facts = facts.clone();
+            async move {
+                facts.write(&tx);
+                origin::renew(&tx, shards, old, now).await
+            }
+        });
+        Ok((old, ended.await?.value))
+    }
+}
+
+/// The first key that there can be.
+const FIRST: &[u8] = &[0];
+
+fn after(last: &[u8]) -> Vec<u8> {
+    if last.is_empty() {
+        FIRST.to_vec()
+    } else {
+        key_after(last)
+    }
+}
+
+/// All but what the store says of itself.
+fn put(tx: &Transaction, rows: &[(Key, Value)]) {
+    let (begin, end) = keys::metas();
+    for (key, value) in rows {
+        if !(begin[..] <= key[..] && key[..] < end[..]) {
+            tx.set(key, value);
+        }
+    }
+}
