@@ -81,7 +81,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         lock: _lock,
     } = prepare(&options, data).await?;
     let servers = tokio::select! {
-        servers = start_servers(&layout) => servers?,
+        servers = start_servers(&layout, &layout.regions) => servers?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let mut running = start_all(&layout)?;
@@ -191,10 +191,13 @@ fn start_all(layout: &Layout) -> anyhow::Result<Vec<Running>> {
         .collect()
 }
 
-/// Starts the FoundationDB of each region that has one.
-async fn start_servers(layout: &Layout) -> anyhow::Result<Vec<(String, Server)>> {
+/// Starts the FoundationDB of each of these regions that has one.
+async fn start_servers(
+    layout: &Layout,
+    regions: &[shape::Region],
+) -> anyhow::Result<Vec<(String, Server)>> {
     let mut servers = Vec::new();
-    for region in &layout.regions {
+    for region in regions {
         if let Some(port) = region.foundationdb {
             anyhow::ensure!(
                 cfg!(feature = "foundationdb"),
@@ -273,10 +276,19 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
     })?;
     let region = layout.region(name)?;
     let stopped = layout.stopped(region)?;
-    // Where another process runs the cluster, it has said already how regions reach each other. Where
-    // none does, there is no relay.
+    // Where another process runs the cluster, it has said already how regions reach each other, and
+    // runs their FoundationDB. Where none does, there is no relay.
+    let mut servers = Vec::new();
     if layout::try_lock(dir)?.is_some() {
         layout.route(region, Route::Direct)?;
+        let alone = match region.foundationdb {
+            Some(port) if shape::is_free(port) => std::slice::from_ref(region),
+            _ => &[],
+        };
+        servers = tokio::select! {
+            servers = start_servers(&layout, alone) => servers?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
     }
     let start = |nth| Running::start(&layout, region, nth);
     let mut running: Vec<Running> = stopped.into_iter().map(start).collect::<Result<_, _>>()?;
@@ -289,11 +301,17 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
             let (region, nth) = node.node();
             layout.update_pid(region, nth, node.pid())?;
         }
+        for (region, server) in &servers {
+            layout.update_foundationdb(region, server.pid().unwrap_or_default())?;
+        }
         let url = region.first.url();
         println!("{name} is ready at {url}; Ctrl-C stops it");
     } else {
         shutdown.cancel();
     }
+    // They outlive the nodes.
+    let servers_stop = CancellationToken::new();
+    let mut supervised = supervise(&layout, servers, &servers_stop);
     let mut tasks = JoinSet::new();
     for node in running {
         tasks.spawn(node.watch(shutdown.clone()));
@@ -304,6 +322,8 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
             died.push(format!("{name} stopped ({how})"));
         }
     }
+    servers_stop.cancel();
+    while supervised.join_next().await.is_some() {}
     ready?;
     anyhow::ensure!(
         died.is_empty(),

@@ -101,7 +101,11 @@ async fn on_cluster(
         relays.links().seed()
     );
     let servers_stop = CancellationToken::new();
-    let mut supervised = supervise(&layout, start_servers(&layout).await?, &servers_stop);
+    let mut supervised = supervise(
+        &layout,
+        start_servers(&layout, &layout.regions).await?,
+        &servers_stop,
+    );
     let mut running = start_all(&layout)?;
     let told = tokio::select! {
         told = tell(&layout, &relays, &mut running) => told,
