@@ -8,7 +8,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
-use whimbrel_replication::id::{OpStamp, ShardId, Stamp};
+use whimbrel_replication::id::{NodeId, OpStamp, ShardId, Stamp};
 use whimbrel_replication::limits::{BATCH_BYTES_MAX, BATCH_OPS_MAX};
 use whimbrel_replication::op::Batch;
 
@@ -18,10 +18,12 @@ use crate::clock::unix_ms;
 use crate::command::{Command, Done, Refusal};
 use crate::execute::{Context, Execution, Outcome};
 use crate::gate::WriteGate;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::store::keys;
 use crate::store::{Atomic, RunOptions, Store, StoreError, Transaction};
 use crate::tailer::Tailers;
+use crate::touch::Touched;
 
 /// Commands that may wait in front of one shard; more are shed.
 const QUEUE_COMMANDS_MAX: usize = 1024;
@@ -141,6 +143,8 @@ struct Attempt {
     /// What this region held, without the batch itself; of its own origin only where an outcome
     /// that wrote nothing may show it.
     held: ShardCursor,
+    /// Whether it wakes the region's other nodes.
+    touched: Option<Touched>,
 }
 
 /// Which attempt counts.
@@ -245,17 +249,28 @@ impl Batcher {
         let attempts: Arc<Mutex<Vec<Option<Attempt>>>> = Arc::default();
         let counter = Arc::new(AtomicU32::new(0));
         let (context, kept) = (self.context.clone(), attempts.clone());
+        let tailers = self.tailers.clone();
         let started = std::time::Instant::now();
         let committed = self
             .store
             .run(RunOptions::default(), move |tx| {
                 let (context, commands) = (context.clone(), commands.clone());
+                let tailers = tailers.clone();
                 let (kept, attempt) = (kept.clone(), counter.fetch_add(1, Ordering::Relaxed));
                 async move {
-                    if let Some(landed) = landed_before(&tx, shard, &context, number).await? {
+                    let identity = context.identity.clone();
+                    let (landed, execution) = tokio::try_join!(
+                        landed_before(&tx, shard, identity.node, number),
+                        Execution::begin(context, tx.clone(), shard, unix_ms(), &commands)
+                    )?;
+                    if let Some(landed) = landed {
                         return Ok(landed);
                     }
-                    let outcome = execute(context, tx, shard, (number, attempt), &commands).await?;
+                    let batch = (shard, number, attempt);
+                    let mut outcome = execute(execution, &identity, &tx, batch, &commands).await?;
+                    if !tx.is_read_only() {
+                        outcome.touched = tailers.go_along(&tx, shard);
+                    }
                     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                     kept.resize_with(attempt as usize + 1, || None);
                     kept[attempt as usize] = Some(outcome);
@@ -263,16 +278,23 @@ impl Batcher {
                 }
             })
             .await?;
-        self.tailers.wake(shard);
         let (attempt, stamp) = match committed.value {
             Landed::Now(attempt) => (attempt, committed.stamp),
             Landed::Before(attempt, stamp) => (attempt, Some(stamp)),
         };
         let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Attempt { outcomes, held } = attempts
+        let attempt = attempts
             .get_mut(attempt as usize)
             .and_then(Option::take)
             .ok_or(StoreError::Misuse("an attempt that landed left no outcome"))?;
+        let Attempt {
+            outcomes,
+            held,
+            touched,
+        } = attempt;
+        if stamp.is_some() {
+            self.tailers.wake(shard, touched);
+        }
         self.metrics
             .batch_committed(outcomes.len(), started.elapsed());
         let own = self.context.identity.origin;
@@ -298,13 +320,10 @@ impl Batcher {
 async fn landed_before(
     tx: &Transaction,
     shard: ShardId,
-    context: &Context,
+    node: NodeId,
     number: u64,
 ) -> Result<Option<Landed>, StoreError> {
-    let Some(row) = tx
-        .get(&keys::last_batch(shard, context.identity.node), false)
-        .await?
-    else {
+    let Some(row) = tx.get(&keys::last_batch(shard, node), false).await? else {
         return Ok(None);
     };
     let row = LastBatch::decode(&row[..]).map_err(|error| corrupt(error.into()))?;
@@ -317,14 +336,12 @@ async fn landed_before(
 
 /// One attempt: executes the commands and writes their batch.
 async fn execute(
-    context: Context,
-    tx: Arc<Transaction>,
-    shard: ShardId,
-    (number, attempt): (u64, u32),
+    mut execution: Execution,
+    identity: &Identity,
+    tx: &Transaction,
+    (shard, number, attempt): (ShardId, u64, u32),
     commands: &[Command],
 ) -> Result<Attempt, StoreError> {
-    let identity = context.identity.clone();
-    let mut execution = Execution::begin(context, tx.clone(), shard, unix_ms()).await?;
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
         outcomes.push(execution.execute(command).await?);
@@ -339,7 +356,11 @@ async fn execute(
     let issued = execution.issued();
     let (ops, deps, workspace) = execution.finish();
     if ops.is_empty() {
-        return Ok(Attempt { outcomes, held });
+        return Ok(Attempt {
+            outcomes,
+            held,
+            touched: None,
+        });
     }
     let batch = Batch {
         origin: identity.origin,
@@ -372,5 +393,9 @@ async fn execute(
         &keys::clock(identity.node),
         &issued.0.to_be_bytes(),
     );
-    Ok(Attempt { outcomes, held })
+    Ok(Attempt {
+        outcomes,
+        held,
+        touched: None,
+    })
 }

@@ -29,6 +29,7 @@ pub mod session;
 pub mod store;
 pub mod tailer;
 pub mod telemetry;
+pub mod touch;
 pub mod view;
 pub mod vitals;
 pub mod wiring;

@@ -331,7 +331,7 @@ impl Replicator {
             let event = match applied {
                 Ok(Applied::At(to)) => {
                     if to > from {
-                        context.tailers.wake(shard);
+                        context.tailers.wake(shard, None);
                         let name = identity.region_name(origin.region);
                         context
                             .metrics

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,14 +24,13 @@ use crate::event::{Event, render};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::store::keys;
-use crate::store::{Atomic, RangeOptions, RunOptions, Store, StoreError, Watch};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction, Watch};
+use crate::touch::{Touch, Touched};
 
 /// Batches that are read at once.
 const PAGE_BATCHES: usize = 64;
 /// A wake-up may be lost; nothing waits longer than this.
 const POLL: Duration = Duration::from_secs(1);
-/// Other nodes are woken at most this often.
-const TOUCH_INTERVAL: Duration = Duration::from_millis(20);
 /// Requests of sessions that may wait.
 const REQUESTS_MAX: usize = 256;
 
@@ -89,7 +89,7 @@ enum Request {
 struct Handle {
     wake: Notify,
     /// Tells the region's other nodes; `None` where there are none.
-    touch: Option<Notify>,
+    touch: Option<Touch>,
     held: watch::Receiver<ShardCursor>,
     requests: mpsc::Sender<Request>,
 }
@@ -159,7 +159,7 @@ impl Tailers {
             let (publish, held) = watch::channel(at.held.clone());
             handles.push(Handle {
                 wake: Notify::new(),
-                touch: context.store.is_shared().then(Notify::new),
+                touch: context.store.is_shared().then(|| Touch::new(shard)),
                 held,
                 requests,
             });
@@ -180,24 +180,40 @@ impl Tailers {
             };
             tasks.spawn(tailer.run(received));
             if context.store.is_shared() {
-                tasks.spawn(touch_after_commits(context.clone(), tailers.clone(), shard));
+                let (tailers, store) = (tailers.clone(), context.store.clone());
+                let shutdown = context.shutdown.clone();
+                tasks.spawn(async move {
+                    if let Some(touch) = &tailers.handle(shard).touch {
+                        touch.follow(&store, shutdown).await;
+                    }
+                });
             }
         }
         Ok(tailers)
     }
 
-    /// Something was committed to the shard.
-    pub fn wake(&self, shard: ShardId) {
-        let handle = &self.shards[usize::from(shard.0)];
+    fn handle(&self, shard: ShardId) -> &Handle {
+        &self.shards[usize::from(shard.0)]
+    }
+
+    /// Lets a transaction that commits to the shard wake the region's other nodes, if it is time.
+    pub fn go_along(&self, tx: &Transaction, shard: ShardId) -> Option<Touched> {
+        let touch = self.handle(shard).touch.as_ref()?;
+        touch.go_along(tx)
+    }
+
+    /// Something was committed to the shard; what [`Tailers::go_along`] gave for it.
+    pub fn wake(&self, shard: ShardId, touched: Option<Touched>) {
+        let handle = self.handle(shard);
         handle.wake.notify_one();
         if let Some(touch) = &handle.touch {
-            touch.notify_one();
+            touch.committed(touched);
         }
     }
 
     /// How far this region holds a shard.
     pub fn held(&self, shard: ShardId) -> ShardCursor {
-        self.shards[usize::from(shard.0)].held.borrow().clone()
+        self.handle(shard).held.borrow().clone()
     }
 
     /// How far this region holds all shards.
@@ -289,32 +305,6 @@ struct Tailer {
     sessions: Sessions,
     /// Fires when another node has committed; set in the transaction that found nothing more.
     watch: Option<Watch>,
-}
-
-/// Changes a key after commits, which wakes the tailers of other nodes. Not in the transactions that
-/// commit: a key that is written more than a hundred times a second is hot.
-async fn touch_after_commits(context: TailerContext, tailers: Tailers, shard: ShardId) {
-    let Some(touch) = &tailers.shards[usize::from(shard.0)].touch else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            () = context.shutdown.cancelled() => return,
-            () = touch.notified() => {}
-        }
-        let touched = context
-            .store
-            .run(RunOptions::default(), move |tx| async move {
-                tx.atomic(Atomic::Add, &keys::wake(shard), &1u64.to_le_bytes());
-                Ok(())
-            })
-            .await;
-        if let Err(error) = touched {
-            // The others look once a second in any case.
-            tracing::debug!(%shard, %error, "other nodes were not woken");
-        }
-        tokio::time::sleep(TOUCH_INTERVAL).await;
-    }
 }
 
 /// Waits for a watch; for ever if there is none, or it will never fire.
@@ -423,8 +413,7 @@ impl Tailer {
                     ..RangeOptions::default()
                 };
                 let page = tx.range(&begin, &end, options).await?;
-                let mut arrived = Vec::with_capacity(page.rows.len());
-                for (key, value) in page.rows {
+                let arrived = page.rows.into_iter().map(async |(key, value)| {
                     let arrival = keys::stamp_of(&key).map_err(corrupt)?;
                     let row = ArrivalRow::decode(&value[..]).map_err(|e| corrupt(e.into()))?;
                     let origin = Origin::try_from(row.origin.as_slice()).map_err(corrupt)?;
@@ -434,8 +423,9 @@ impl Tailer {
                     };
                     debug_assert!(row.stamp.is_some() || origin == own);
                     let batch = tx.get(&keys::log(shard, origin, stamp).bytes, true).await?;
-                    arrived.push((arrival, origin, stamp, batch));
-                }
+                    Ok::<_, StoreError>((arrival, origin, stamp, batch))
+                });
+                let arrived = try_join_all(arrived).await?;
                 // Set at the tail that was read: what comes after it fires.
                 let watch = (watches && !page.more).then(|| tx.watch(&keys::wake(shard)));
                 Ok((arrived, page.more, watch))

@@ -15,9 +15,10 @@ pub mod rows;
 pub use edits::{EditedLately, Edits};
 pub use message::shown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use prost::Message as _;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
@@ -71,6 +72,53 @@ pub struct Workspace {
     /// Documents of messages that are being edited: each is built once, however many edits there are.
     documents: BTreeMap<(Scope, MessageId), Edits>,
     edited_lately: Arc<EditedLately>,
+}
+
+/// Rows to be read.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    members: BTreeSet<(Scope, String)>,
+    messages: BTreeSet<(Scope, MessageId)>,
+}
+
+impl Wanted {
+    fn member(key: (Scope, String)) -> Self {
+        Self {
+            members: [key].into(),
+            ..Self::default()
+        }
+    }
+
+    fn message(key: (Scope, MessageId)) -> Self {
+        Self {
+            messages: [key].into(),
+            ..Self::default()
+        }
+    }
+
+    /// A member's row.
+    pub fn add_member(&mut self, scope: Scope, user: &str) {
+        self.members.insert((scope, user.to_owned()));
+    }
+
+    /// A message's row.
+    pub fn add_message(&mut self, scope: Scope, message: MessageId) {
+        self.messages.insert((scope, message));
+    }
+
+    /// What applying an op reads.
+    pub fn add_op(&mut self, scope: Scope, op: &Op) {
+        match &op.kind {
+            OpKind::MemberSet { user, .. } => self.add_member(scope, user),
+            OpKind::Posted { message, .. }
+            | OpKind::Edited { message, .. }
+            | OpKind::Redacted { message }
+            | OpKind::Reacted { message, .. } => self.add_message(scope, *message),
+            OpKind::ConversationCreated { .. }
+            | OpKind::ConversationChanged { .. }
+            | OpKind::Read { .. } => {}
+        }
+    }
 }
 
 impl Workspace {
@@ -129,12 +177,7 @@ impl Workspace {
     ) -> Result<&mut Slot<Member>, StoreError> {
         let key = (*scope, user.to_owned());
         if !self.members.contains_key(&key) {
-            let row = self.tx.get(&scope.member(user), false).await?;
-            let row = row
-                .map(|bytes| Member::decode(&bytes))
-                .transpose()
-                .map_err(corrupt)?;
-            self.members.insert(key.clone(), Slot::loaded(row));
+            self.load(Wanted::member(key.clone())).await?;
         }
         Ok(self.members.get_mut(&key).expect("loaded above"))
     }
@@ -155,14 +198,33 @@ impl Workspace {
     ) -> Result<&mut Slot<Message>, StoreError> {
         let key = (*scope, *message);
         if !self.messages.contains_key(&key) {
-            let row = self.tx.get(&scope.message(message), false).await?;
-            let row = row
-                .map(|bytes| Message::decode(&bytes))
-                .transpose()
-                .map_err(corrupt)?;
-            self.messages.insert(key, Slot::loaded(row));
+            self.load(Wanted::message(key)).await?;
         }
         Ok(self.messages.get_mut(&key).expect("loaded above"))
+    }
+
+    /// Reads rows that will be needed, all at once: one by one each would cost a round trip.
+    pub async fn load(&mut self, wanted: Wanted) -> Result<(), StoreError> {
+        let tx = &self.tx;
+        let members = wanted.members.into_iter().map(async |key| {
+            let row = tx.get(&key.0.member(&key.1), false).await?;
+            let row = row.map(|bytes| Member::decode(&bytes)).transpose();
+            Ok::<_, StoreError>((key, Slot::loaded(row.map_err(corrupt)?)))
+        });
+        let messages = wanted.messages.into_iter().map(async |key| {
+            let row = tx.get(&key.0.message(&key.1), false).await?;
+            let row = row.map(|bytes| Message::decode(&bytes)).transpose();
+            Ok::<_, StoreError>((key, Slot::loaded(row.map_err(corrupt)?)))
+        });
+        let (members, messages) = tokio::try_join!(try_join_all(members), try_join_all(messages))?;
+        // What this transaction has changed already stays.
+        for (key, slot) in members {
+            self.members.entry(key).or_insert(slot);
+        }
+        for (key, slot) in messages {
+            self.messages.entry(key).or_insert(slot);
+        }
+        Ok(())
     }
 
     /// Takes one op at its place. `deps` are those of its batch; `arrival` is given for what another

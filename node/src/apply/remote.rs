@@ -7,7 +7,7 @@ use bytes::Bytes;
 use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
-use super::{ApplyError, Workspace, corrupt};
+use super::{ApplyError, Wanted, Workspace, corrupt};
 use crate::execute::Context;
 use crate::nodes::Fence;
 use crate::store::keys;
@@ -61,20 +61,27 @@ pub async fn apply(
             let fence = fence.clone();
             async move {
                 let cursor = keys::applied(shard, origin);
-                let at = match tx.get(&cursor, false).await? {
+                let mut workspace =
+                    Workspace::new(tx.clone(), context.identity.shards, context.edited_lately);
+                let mut wanted = Wanted::default();
+                for op in decoded.iter().flat_map(|(.., batch)| &batch.ops) {
+                    wanted.add_op(workspace.scope(op.conversation), op);
+                }
+                let holds = async {
+                    match &fence {
+                        Some(fence) => fence.holds(&tx).await,
+                        None => Ok(true),
+                    }
+                };
+                let (at, holds, ()) =
+                    tokio::try_join!(tx.get(&cursor, false), holds, workspace.load(wanted))?;
+                let at = match at {
                     Some(bytes) => Stamp::try_from(&bytes[..]).map_err(corrupt)?,
                     None => Stamp::MIN,
                 };
-                if let Some(fence) = &fence
-                    && !fence.holds(&tx).await?
-                {
+                if !holds || at != from {
                     return Ok(Applied::At(at));
                 }
-                if at != from {
-                    return Ok(Applied::At(at));
-                }
-                let mut workspace =
-                    Workspace::new(tx, context.identity.shards, context.edited_lately);
                 let mut to = from;
                 for (arrival, (stamp, bytes, batch)) in (0..).zip(decoded.iter()) {
                     let arrival = OpStamp::new(Stamp::PENDING, arrival);

@@ -9,7 +9,7 @@ use whimbrel_replication::id::MessageId;
 use whimbrel_replication::op::{OpKind, Standing};
 
 use super::Execution;
-use crate::apply::{Edits, corrupt, last_row};
+use crate::apply::{Edits, corrupt};
 use crate::command::{Action, Answer, Command, Refusal};
 use crate::store::StoreError;
 use crate::store::keys::Scope;
@@ -66,7 +66,7 @@ impl Execution {
                 message: "no such message in this conversation, or not in this region yet".into(),
             }));
         }
-        self.observe_last(scope).await?;
+        self.observe_last(scope);
         let posted = OpKind::Posted {
             message: *message,
             text: text.clone(),
@@ -82,10 +82,8 @@ impl Execution {
 
     /// A reply sorts after its parent, also when another node or region wrote the parent: the clock
     /// takes in the conversation's last position, once per batch.
-    async fn observe_last(&mut self, scope: &Scope) -> Result<(), StoreError> {
-        if self.observed.insert(*scope)
-            && let Some((last, _)) = last_row(self.workspace.tx(), scope).await?
-        {
+    fn observe_last(&mut self, scope: &Scope) {
+        if let Some(Some(last)) = self.unobserved.remove(scope) {
             let mut clock = self
                 .context
                 .clock
@@ -94,7 +92,6 @@ impl Execution {
             // A position beyond the drift bound leaves the clock alone; so does this call.
             let _ = clock.observe(last.hlc(), self.now_unix_ms);
         }
-        Ok(())
     }
 
     pub(super) async fn edit(

@@ -7,9 +7,10 @@ mod message;
 
 pub use message::my_reactions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::try_join_all;
 use prost::Message as _;
 use whimbrel_replication::clock::Clock;
 use whimbrel_replication::crdt::member::Member;
@@ -18,12 +19,14 @@ use whimbrel_replication::id::{ConversationId, Hlc, OpStamp, Place, Position, Sh
 use whimbrel_replication::op::{ConversationKind, Op, OpKind, Standing};
 
 use crate::apply::rows::OpRow;
-use crate::apply::{ApplyError, EditedLately, Workspace, corrupt, others_held, own_tail};
+use crate::apply::{
+    ApplyError, EditedLately, Wanted, Workspace, corrupt, last_row, others_held, own_tail,
+};
 use crate::command::{Action, Answer, Command, Done, Refusal};
 use crate::config::Limits;
 use crate::identity::Identity;
 use crate::store::keys::Scope;
-use crate::store::{RangeOptions, StoreError, Transaction};
+use crate::store::{RangeOptions, StoreError, Transaction, Value};
 
 /// What executing a command gave: the outer error concerns the whole transaction.
 pub type Outcome = Result<Done, Refusal>;
@@ -51,20 +54,62 @@ pub struct Execution {
     ops: Vec<Op>,
     /// The last stamp of the clock. A position above an absurd one may be larger.
     issued: Hlc,
-    /// Conversations whose last position the clock has taken in.
-    observed: BTreeSet<Scope>,
+    /// `k/` rows of the commands as they were before the batch; taken out when they are written.
+    op_rows: BTreeMap<Vec<u8>, Option<Value>>,
+    /// Last positions, before the batch, that the clock has not taken in.
+    unobserved: BTreeMap<Scope, Option<Position>>,
 }
 
 impl Execution {
-    /// Reads what the batch depends on.
+    /// Reads what the batch depends on and what its commands are sure to need, all at once.
     pub async fn begin(
         context: Context,
         tx: Arc<Transaction>,
         shard: ShardId,
         now_unix_ms: i64,
+        commands: &[Command],
     ) -> Result<Self, StoreError> {
-        let deps = others_held(&tx, shard).await?;
-        let workspace = Workspace::new(tx, context.identity.shards, context.edited_lately.clone());
+        let (shards, lately) = (context.identity.shards, context.edited_lately.clone());
+        let mut workspace = Workspace::new(tx.clone(), shards, lately);
+        let (mut wanted, mut op_keys, mut posted_to) =
+            (Wanted::default(), BTreeSet::new(), BTreeSet::new());
+        for command in commands {
+            let scope = workspace.scope(command.conversation);
+            op_keys.insert(scope.op(&command.op_id()));
+            wanted.add_member(scope, &command.actor);
+            match &command.action {
+                Action::Post {
+                    message, reply_to, ..
+                } => {
+                    posted_to.insert(scope);
+                    wanted.add_message(scope, *message);
+                    if let Some(parent) = reply_to {
+                        wanted.add_message(scope, *parent);
+                    }
+                }
+                Action::Edit { message, .. }
+                | Action::Redact { message }
+                | Action::React { message, .. } => wanted.add_message(scope, *message),
+                Action::SetMember { user, .. } | Action::RemoveMember { user, .. } => {
+                    wanted.add_member(scope, user);
+                }
+                Action::Create { .. } | Action::Change { .. } | Action::Read { .. } => {}
+            }
+        }
+        let op_rows = op_keys.into_iter().map(async |key| {
+            let row = tx.get(&key, false).await?;
+            Ok::<_, StoreError>((key, row))
+        });
+        let last_rows = posted_to.into_iter().map(async |scope| {
+            let last = last_row(&tx, &scope).await?;
+            Ok::<_, StoreError>((scope, last.map(|(position, _)| position)))
+        });
+        let (deps, op_rows, last_rows, ()) = tokio::try_join!(
+            others_held(&tx, shard),
+            try_join_all(op_rows),
+            try_join_all(last_rows),
+            workspace.load(wanted)
+        )?;
         Ok(Self {
             context,
             workspace,
@@ -73,7 +118,8 @@ impl Execution {
             now_unix_ms,
             ops: Vec::new(),
             issued: Hlc::default(),
-            observed: BTreeSet::new(),
+            op_rows: op_rows.into_iter().collect(),
+            unobserved: last_rows.into_iter().collect(),
         })
     }
 
@@ -128,9 +174,9 @@ impl Execution {
             let row = OpRow {
                 request: command.request_hash().to_vec(),
             };
-            self.workspace
-                .tx()
-                .set(&scope.op(&command.op_id()), &row.encode_to_vec());
+            let key = scope.op(&command.op_id());
+            self.workspace.tx().set(&key, &row.encode_to_vec());
+            self.op_rows.remove(&key);
         }
         let places = match &command.action {
             Action::Post { message, .. } if outcome.is_ok() => {
@@ -184,12 +230,13 @@ impl Execution {
         scope: &Scope,
         command: &Command,
     ) -> Result<Result<bool, Refusal>, StoreError> {
-        let Some(row) = self
-            .workspace
-            .tx()
-            .get(&scope.op(&command.op_id()), false)
-            .await?
-        else {
+        let key = scope.op(&command.op_id());
+        let row = match self.op_rows.get(&key) {
+            Some(row) => row.clone(),
+            // Another command of this batch has written it.
+            None => self.workspace.tx().get(&key, false).await?,
+        };
+        let Some(row) = row else {
             return Ok(Ok(false));
         };
         let row = OpRow::decode(&row[..]).map_err(|error| corrupt(error.into()))?;

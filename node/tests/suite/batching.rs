@@ -373,7 +373,7 @@ async fn g1_batches_of_another_region_apply_once_and_in_order() {
         eu.timeline(conversation).await
     );
 
-    us.tailers.wake(shard);
+    us.tailers.wake(shard, None);
     let wanted = eu.tailers.held_all();
     us.tailers
         .wait_for(&wanted, Duration::from_secs(10))

@@ -75,3 +75,59 @@ async fn commits_a_second() {
         println!("{line}");
     }
 }
+
+/// What a FoundationDB cluster does with bare commits of one key each, to compare with the messages
+/// that it carries. `WHIMBREL_MEASURE_CLUSTER` names the cluster file.
+#[cfg(feature = "foundationdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints a figure"]
+async fn bare_commits_a_second() {
+    let file = std::env::var_os("WHIMBREL_MEASURE_CLUSTER").expect("WHIMBREL_MEASURE_CLUSTER");
+    let store = super::foundationdb::server::open(file.into(), "measure/");
+    for in_flight in [1_u32, 64, 256] {
+        let began = Instant::now();
+        let tasks: Vec<_> =
+            (0..in_flight)
+                .map(|committer| {
+                    let store = store.clone();
+                    tokio::spawn(async move {
+                        let mut waits = Vec::new();
+                        for n in 0_u32.. {
+                            let start = Instant::now();
+                            if began.elapsed() > DURATION {
+                                break;
+                            }
+                            let write = move |tx: std::sync::Arc<
+                                whimbrel_node::store::Transaction,
+                            >| async move {
+                                let key = format!("{committer:04}/{n:08}");
+                                tx.set(key.as_bytes(), &VALUE);
+                                Ok(())
+                            };
+                            store.run(RunOptions::default(), write).await.unwrap();
+                            waits.push(start.elapsed());
+                        }
+                        waits
+                    })
+                })
+                .collect();
+        let mut waits = Vec::new();
+        for task in tasks {
+            waits.extend(task.await.unwrap());
+        }
+        let took = began.elapsed();
+        waits.sort();
+        let at = |share: usize| waits[waits.len() * share / 1000];
+        println!(
+            "{in_flight} in flight: {:.0} commits/s, p50 {:.2?}, p99 {:.2?}",
+            waits.len() as f64 / took.as_secs_f64(),
+            at(500),
+            at(990)
+        );
+    }
+    let clear = |tx: std::sync::Arc<whimbrel_node::store::Transaction>| async move {
+        tx.clear_range(b"0", b"9");
+        Ok(())
+    };
+    store.run(RunOptions::default(), clear).await.unwrap();
+}
