@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::Path;
 use std::time::Duration;
 
 use whimbrel_chaos::check::{Counts, check};
 use whimbrel_chaos::workload::{self, Plan, Way};
+use whimbrel_client::Client;
+use whimbrel_client::api::Digests;
 
 use crate::harness::{Cluster, REGIONS, group};
 use crate::wait::{ensure, until};
@@ -30,10 +33,34 @@ pub(crate) struct Load {
     running: workload::Load,
 }
 
-fn ways(cluster: &Cluster) -> impl Fn(&str) -> Vec<Way> {
+/// A cluster of all [`REGIONS`] that load is put on.
+pub(crate) trait Ground {
+    /// A user in a region, as [`Cluster::client`] gives one.
+    fn client(&self, region: &str, user: &str) -> Client;
+    /// Waits until all regions show the same, and gives what.
+    async fn converged(&self) -> Digests;
+    /// Where files may be kept.
+    fn folder(&self) -> &Path;
+}
+
+impl Ground for Cluster {
+    fn client(&self, region: &str, user: &str) -> Client {
+        Self::client(self, region, user)
+    }
+
+    async fn converged(&self) -> Digests {
+        Self::converged(self).await
+    }
+
+    fn folder(&self) -> &Path {
+        Self::folder(self)
+    }
+}
+
+fn ways(ground: &impl Ground) -> impl Fn(&str) -> Vec<Way> {
     |user| {
         let way = |region: &str| {
-            let client = cluster.client(region, user);
+            let client = ground.client(region, user);
             (region.to_owned(), client)
         };
         REGIONS.map(way).to_vec()
@@ -42,16 +69,16 @@ fn ways(cluster: &Cluster) -> impl Fn(&str) -> Vec<Way> {
 
 impl Load {
     /// Starts it, in three new conversations that all regions know.
-    pub(crate) async fn start(cluster: &Cluster, plan: Plan) -> Self {
+    pub(crate) async fn start(ground: &impl Ground, plan: Plan) -> Self {
         let users = plan.users();
-        let owner = cluster.client(REGIONS[0], &users[0]);
+        let owner = ground.client(REGIONS[0], &users[0]);
         let members: Vec<&str> = users[1..].iter().map(String::as_str).collect();
         let mut conversations = Vec::new();
         for _ in 0..3 {
             conversations.push(group(&owner, &members).await);
         }
-        cluster.converged().await;
-        let running = workload::Load::start(&plan, &conversations, ways(cluster)).await;
+        ground.converged().await;
+        let running = workload::Load::start(&plan, &conversations, ways(ground)).await;
         Self {
             running: running.expect("all regions are up"),
             plan,
@@ -71,25 +98,25 @@ impl Load {
 
     /// Ends it once all regions have converged, and judges what was seen. Of a history that shows
     /// a broken promise all is kept beside the logs.
-    pub(crate) async fn judge(self, cluster: &Cluster) -> Counts {
+    pub(crate) async fn judge(self, ground: &impl Ground) -> Counts {
         let written = self.running.stop().await;
-        cluster.converged().await;
+        ground.converged().await;
         let history = written.finish().await.expect("all regions are up");
-        let digest = cluster.converged().await.digest;
+        let digest = ground.converged().await.digest;
         let digests = REGIONS.map(|region| (region.to_owned(), digest.clone()));
         let digests = BTreeMap::from(digests);
         let settled = workload::settle(
             &self.plan,
             &self.conversations,
             &history,
-            ways(cluster),
+            ways(ground),
             &digests,
         );
         let settled = settled.await.expect("all regions are up");
         let report = check(&history, &settled);
         if !report.violations.is_empty() {
             let file = |name: &str| {
-                let file = File::create(cluster.folder().join(name));
+                let file = File::create(ground.folder().join(name));
                 BufWriter::new(file.expect("a temporary folder can be written"))
             };
             history

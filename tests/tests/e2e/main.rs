@@ -30,6 +30,7 @@ mod lives;
 mod nodes;
 mod outages;
 mod partition;
+mod servers;
 mod slow_links;
 
 // Who must not get in, and what must not get through.

@@ -131,3 +131,47 @@ async fn bare_commits_a_second() {
     };
     store.run(RunOptions::default(), clear).await.unwrap();
 }
+
+/// Rows and bytes of a store by the kind of their keys. `WHIMBREL_MEASURE_CLUSTER` names the cluster
+/// file, `WHIMBREL_MEASURE_PREFIX` the store's prefix.
+#[cfg(feature = "foundationdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints a figure"]
+async fn rows_and_bytes() {
+    use std::collections::BTreeMap;
+
+    use foundationdb_tuple::{Element, unpack};
+    use whimbrel_node::store::{RangeOptions, key_after};
+
+    let file = std::env::var_os("WHIMBREL_MEASURE_CLUSTER").expect("WHIMBREL_MEASURE_CLUSTER");
+    let prefix = std::env::var("WHIMBREL_MEASURE_PREFIX").unwrap_or_default();
+    let store = super::foundationdb::server::open(file.into(), &prefix);
+    let mut kinds: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut begin = vec![0];
+    loop {
+        let from = begin.clone();
+        let read = store.read(RunOptions::default(), move |tx| {
+            let from = from.clone();
+            async move { tx.range(&from, b"\xff", RangeOptions::default()).await }
+        });
+        let page = read.await.unwrap();
+        for (key, value) in &page.rows {
+            let elements: Vec<Element<'_>> = unpack(key).unwrap_or_default();
+            let name = |at: usize| elements.get(at).and_then(Element::as_str).unwrap_or("?");
+            let kind = match name(0) {
+                "d" => format!("d/{}", name(3)),
+                other => other.to_owned(),
+            };
+            let (rows, bytes) = kinds.entry(kind).or_default();
+            *rows += 1;
+            *bytes += (key.len() + value.len()) as u64;
+        }
+        match page.rows.last() {
+            Some((key, _)) if page.more => begin = key_after(key),
+            _ => break,
+        }
+    }
+    for (kind, (rows, bytes)) in kinds {
+        println!("{kind}: {rows} rows, {bytes} bytes");
+    }
+}
