@@ -12,6 +12,7 @@ use rcgen::{
 
 use crate::config::check_region_name;
 use crate::files::{self, Access};
+use crate::keys;
 
 /// How long a new authority is valid. Default: 20 years.
 pub const CA_DAYS: u32 = 20 * 365;
@@ -49,7 +50,7 @@ impl Certificate {
     }
 
     fn write(&self, cert: &str, key: &KeyPair) -> anyhow::Result<()> {
-        files::write_new(&self.key, &key.serialize_pem(), Access::Owner)?;
+        files::write_new(&self.key, &keys::private_pem(key)?, Access::Owner)?;
         files::write_new(&self.cert, cert, Access::Everyone)
     }
 }

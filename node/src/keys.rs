@@ -31,8 +31,9 @@ impl TokenKeys {
 const PKCS8_V1: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
 const SEED_BYTES: usize = 32;
 
-/// The first version of PKCS#8, without the public key: many programs that sign tokens read no other.
-fn private_pem(pair: &KeyPair) -> anyhow::Result<String> {
+/// The first version of PKCS#8, without the public key: OpenSSL, and many a program that signs tokens,
+/// reads no other.
+pub(crate) fn private_pem(pair: &KeyPair) -> anyhow::Result<String> {
     let der = pair.serialize_der();
     let seed = der
         .get(PKCS8_V1.len()..PKCS8_V1.len() + SEED_BYTES)

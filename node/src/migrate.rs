@@ -24,7 +24,7 @@ use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::digest::{self, Digests};
 use crate::identity::Identity;
-use crate::origin::{self, Facts, Found, Moving};
+use crate::origin::{self, Facts, Found, Moved, Moving};
 use crate::store::limits::KEYS_END;
 use crate::store::{
     Key, Page, RangeOptions, RunOptions, Store, StoreError, Transaction, Value, key_after, keys,
@@ -59,7 +59,7 @@ pub enum Progress {
 
 /// What was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
+pub struct Summary {
     /// Rows in all.
     pub rows: u64,
     /// Conversations, with equal digests in both stores.
@@ -85,7 +85,7 @@ pub async fn run(
     config: &Config,
     shutdown: &CancellationToken,
     mut progress: impl FnMut(Progress),
-) -> anyhow::Result<Option<Moved>> {
+) -> anyhow::Result<Option<Summary>> {
     let this = Migration {
         from,
         to,
@@ -115,7 +115,7 @@ pub async fn run(
         }
     };
     let (before, after) = this.end(&moving).await?;
-    Ok(Some(Moved {
+    Ok(Some(Summary {
         rows: moving.rows,
         conversations: all.len() as u64,
         digest: digest::total(&all),
@@ -377,26 +377,31 @@ impl Migration<'_> {
 
     /// Closes the old store to nodes, then opens the new one to them.
     async fn end(&self, moving: &Moving) -> anyhow::Result<(Origin, Origin)> {
-        let place = origin::place(self.config);
-        self.from
-            .run(RunOptions::default(), move |tx| {
-                let place = place.clone();
-                async move {
-                    origin::mark_moved(&tx, &place);
-                    Ok(())
-                }
-            })
-            .await?;
-        let (facts, old) = (self.facts.clone(), self.old_origin(moving));
         let (shards, now) = (self.config.cluster.shards, origin::unix_s(unix_ms())?);
+        let (old, place) = (self.old_origin(moving), origin::place(self.config));
+        let marked = self.from.run(RunOptions::default(), move |tx| {
+            let place = place.clone();
+            async move {
+                let new = origin::next_life(&tx, shards, old, now).await?;
+                let moved = Moved {
+                    place,
+                    incarnation: new.incarnation,
+                };
+                origin::mark_moved(&tx, &moved);
+                Ok(new)
+            }
+        });
+        let new = marked.await?.value;
+        let facts = self.facts.clone();
         let ended = self.to.run(RunOptions::default(), move |tx| {
             let facts = facts.clone();
             async move {
                 facts.write(&tx);
-                origin::renew(&tx, shards, old, now).await
+                origin::renew(&tx, shards, old, new).await
             }
         });
-        Ok((old, ended.await?.value))
+        ended.await?;
+        Ok((old, new))
     }
 }
 

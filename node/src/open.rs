@@ -68,7 +68,14 @@ pub async fn foundationdb(
         let read = store.read(RunOptions::default(), |tx| async move {
             tx.get(&keys::next_node(), true).await
         });
-        Ok(read.await?)
+        read.await.with_context(|| {
+            let tls = if cluster.tls.is_some() {
+                "with"
+            } else {
+                "without"
+            };
+            format!("{}, {tls} TLS", cluster.cluster_file.display())
+        })
     });
     Ok(reached.await?.map(|_| store))
 }
@@ -115,7 +122,8 @@ pub async fn until_reached<T>(
             return Err(error);
         }
         if !told {
-            tracing::warn!(%error, "the store cannot be reached; trying until it can");
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the store cannot be reached; trying until it can");
             told = true;
         }
         tokio::select! {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use prost::Message as _;
 use whimbrel_replication::id::{Hlc, NodeId, Origin, RegionId, ShardId};
 
-use crate::apply::{corrupt, own_tail};
+use crate::apply::{corrupt, others_held, own_tail};
 use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::store::{Atomic, RangeOptions, RunOptions, Store, StoreError, Transaction, keys};
@@ -65,10 +65,21 @@ pub enum Found {
         /// Node numbers that were given out.
         nodes: u64,
         /// Where its data was moved to.
-        moved_to: Option<String>,
+        moved: Option<Moved>,
     },
     /// That data is being moved into it.
     MovingIn(Moving),
+}
+
+/// `meta/moved`: where a store's data went on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Moved {
+    /// Where it is, for people.
+    #[prost(string, tag = "1")]
+    pub place: String,
+    /// In which life.
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
 }
 
 /// `meta/moving`: how far a move into this store has come.
@@ -118,11 +129,12 @@ pub async fn look(tx: &Transaction, facts: &Facts) -> Result<Found, StoreError> 
     }
     let incarnation = <[u8; 4]>::try_from(&stored[..])
         .map_err(|_| StoreError::Fatal("the incarnation does not parse".into()))?;
-    let moved_to = tx.get(&keys::meta("moved"), false).await?;
+    let moved = tx.get(&keys::meta("moved"), false).await?;
+    let moved = moved.map(|row| Moved::decode(&row[..])).transpose();
     Ok(Found::Life {
         incarnation: u32::from_be_bytes(incarnation),
         nodes: nodes(tx).await?,
-        moved_to: moved_to.map(|place| String::from_utf8_lossy(&place).into_owned()),
+        moved: moved.map_err(|error| corrupt(error.into()))?,
     })
 }
 
@@ -133,8 +145,8 @@ async fn nodes(tx: &Transaction) -> Result<u64, StoreError> {
 }
 
 /// Marks a store whose data was moved elsewhere: no node may start on it.
-pub fn mark_moved(tx: &Transaction, place: &str) {
-    tx.set(&keys::meta("moved"), place.as_bytes());
+pub fn mark_moved(tx: &Transaction, moved: &Moved) {
+    tx.set(&keys::meta("moved"), &moved.encode_to_vec());
 }
 
 /// Notes how far a move into a store has come.
@@ -142,8 +154,32 @@ pub fn mark_moving(tx: &Transaction, moving: &Moving) {
     tx.set(&keys::meta("moving"), &moving.encode_to_vec());
 }
 
+/// The incarnation of a life that begins now: above that of every life of this region of which a
+/// store knows.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn next_life(
+    tx: &Transaction,
+    shards: u16,
+    known: Origin,
+    now_unix_s: u32,
+) -> Result<Origin, StoreError> {
+    let mut last = known.incarnation;
+    for shard in (0..shards).map(ShardId) {
+        let lives = others_held(tx, shard).await?;
+        let own = lives.iter().filter(|(o, _)| o.region == known.region);
+        last = own.map(|(o, _)| o.incarnation).fold(last, u32::max);
+    }
+    Ok(Origin {
+        incarnation: now_unix_s.max(last.saturating_add(1)),
+        ..known
+    })
+}
+
 /// Gives a store a new life: from now on what was its own log is that of another origin, which goes
-/// on from there if a peer has more of it. Gives the new origin.
+/// on from there if a peer has more of it.
 ///
 /// # Errors
 ///
@@ -152,15 +188,14 @@ pub async fn renew(
     tx: &Transaction,
     shards: u16,
     old: Origin,
-    now_unix_s: u32,
-) -> Result<Origin, StoreError> {
+    new: Origin,
+) -> Result<(), StoreError> {
     for shard in (0..shards).map(ShardId) {
         if let Some(last) = own_tail(tx, shard, old).await? {
             tx.set(&keys::applied(shard, old), last.as_bytes());
         }
     }
-    let incarnation = now_unix_s.max(old.incarnation.saturating_add(1));
-    tx.set(&keys::meta("incarnation"), &incarnation.to_be_bytes());
+    tx.set(&keys::meta("incarnation"), &new.incarnation.to_be_bytes());
     tx.clear(&keys::meta("moved"));
     tx.clear(&keys::meta("moving"));
     tx.atomic(
@@ -168,7 +203,7 @@ pub async fn renew(
         &keys::next_node(),
         &NODES_PASSED_OVER.to_le_bytes(),
     );
-    Ok(Origin { incarnation, ..old })
+    Ok(())
 }
 
 /// Unix seconds of an incarnation that begins now.
@@ -231,16 +266,16 @@ pub async fn take_up(
         Found::New => now,
         Found::Life {
             incarnation,
-            moved_to: None,
+            moved: None,
             ..
         } => incarnation,
         Found::Life {
-            moved_to: Some(moved_to),
-            ..
+            moved: Some(moved), ..
         } => bail!(
-            "{} was moved to {moved_to}; correct the section [store] of the config. To go back to \
+            "{} was moved to {}; correct the section [store] of the config. To go back to \
              this store run `whimbrel-node restored`: it pulls what came since from the other regions",
-            place(config)
+            place(config),
+            moved.place
         ),
         Found::MovingIn(_) => bail!(
             "{} is still being filled; run `whimbrel-node migrate` again until it says that it is done",

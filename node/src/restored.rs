@@ -30,7 +30,10 @@ pub async fn run(store: &Store, config: &Config) -> anyhow::Result<(Origin, Orig
         let facts = facts.clone();
         async move {
             let found = origin::look(&tx, &facts).await?;
-            let Found::Life { incarnation, .. } = found else {
+            let Found::Life {
+                incarnation, moved, ..
+            } = found
+            else {
                 return Ok(Err(found));
             };
             let old = Origin {
@@ -41,7 +44,13 @@ pub async fn run(store: &Store, config: &Config) -> anyhow::Result<(Origin, Orig
             for (begin, end) in [keys::nodes(), keys::leases(), keys::lease_holders()] {
                 tx.clear_range(&begin, &end);
             }
-            let new = origin::renew(&tx, shards, old, now).await?;
+            // The life that it had elsewhere counts as well.
+            let known = Origin {
+                incarnation: moved.map_or(incarnation, |moved| moved.incarnation),
+                ..old
+            };
+            let new = origin::next_life(&tx, shards, known, now).await?;
+            origin::renew(&tx, shards, old, new).await?;
             Ok(Ok((old, new)))
         }
     });

@@ -4,6 +4,7 @@
 //! test must have been built with it. One server carries all clusters, each region under a prefix
 //! of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,17 +67,36 @@ fn find(name: &str) -> PathBuf {
         })
 }
 
-#[expect(
-    clippy::zombie_processes,
-    reason = "it ends with us, also where a check fails"
-)]
 fn start() -> (Child, PathBuf) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-foundationdb");
     // That of an earlier run ended with it.
     let _ = fs::remove_dir_all(&folder);
+    start_in(&folder, None)
+}
+
+/// Starts a server, and gives its cluster file. With a folder of certificates it takes TLS only, and
+/// is `fdb` there.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends with us, also where a check fails"
+)]
+pub(crate) fn start_in(folder: &Path, pki: Option<&Path>) -> (Child, PathBuf) {
     fs::create_dir_all(folder.join("data")).expect("the folder can be written");
+    let tls: Vec<OsString> = pki
+        .iter()
+        .flat_map(|pki| {
+            let pair = |flag: &str, name: &str| [flag.into(), pki.join(name).into_os_string()];
+            [
+                pair("--tls_certificate_file", "fdb.pem"),
+                pair("--tls_key_file", "fdb.key.pem"),
+                pair("--tls_ca_file", "ca.pem"),
+            ]
+        })
+        .flatten()
+        .collect();
     let file = folder.join("fdb.cluster");
-    let address = format!("127.0.0.1:{}", free_port());
+    let suffix = if pki.is_some() { ":tls" } else { "" };
+    let address = format!("127.0.0.1:{}{suffix}", free_port());
     fs::write(&file, format!("e2e:e2e@{address}\n")).expect("the folder can be written");
     let log = fs::File::create(folder.join("log")).expect("the folder can be written");
     let server = Command::new(find("fdbserver"))
@@ -84,12 +104,13 @@ fn start() -> (Child, PathBuf) {
         .arg("--datadir")
         .arg(folder.join("data"))
         .arg("--logdir")
-        .arg(&folder)
+        .arg(folder)
         .arg("--cluster-file")
         .arg(&file)
         .args(["--memory", "4GiB", "--storage-memory", "2GiB"])
         .args(["--cache-memory", "256MiB"])
         .args(["--parentpid", &std::process::id().to_string()])
+        .args(&tls)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)
@@ -100,6 +121,7 @@ fn start() -> (Child, PathBuf) {
         let output = Command::new(find("fdbcli"))
             .arg("-C")
             .arg(&file)
+            .args(&tls)
             .args(["--timeout", "5", "--exec"])
             .arg("configure new single ssd; status minimal")
             .output()

@@ -1,6 +1,7 @@
 //! Regions of two nodes over FoundationDB, under load, while servers and nodes die, stand still and
 //! are restarted.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +18,11 @@ use whimbrel_client::{Client, ClientBuilder, RetryPolicy};
 
 use crate::dev::{described, interrupt, line_with, spawn};
 use crate::foundationdb;
-use crate::harness::{REGIONS, chance, group, http, text, texts, turn, walk_back};
+use crate::harness::{
+    REGIONS, chance, cluster_id, group, http, make_pki, text, texts, turn, walk_back,
+};
 use crate::load::{Ground, Load, plan};
+use crate::node::{Config, Listed, Node, Ports};
 use crate::programs::signal;
 use crate::wait::until;
 
@@ -263,4 +267,63 @@ async fn g1_apps_notice_nothing_of_a_rolling_restart() {
     for mut child in beside {
         child.wait().await.unwrap();
     }
+}
+
+/// G14: a region reaches its FoundationDB over TLS, and talks to no other server.
+#[tokio::test(flavor = "multi_thread")]
+async fn g14_the_store_is_reached_over_tls_only() {
+    if !foundationdb::is_asked_for() {
+        println!("skipped: TLS to FoundationDB (WHIMBREL_E2E_STORE does not ask for FoundationDB)");
+        return;
+    }
+    let _turn = turn().await;
+    let folder = TempDir::with_prefix("whimbrel-e2e-").unwrap();
+    let pki = folder.path().join("pki");
+    make_pki(&pki, &["eu", "fdb"]);
+    let (mut server, file) = foundationdb::start_in(&folder.path().join("fdb"), Some(&pki));
+    let section = |name: &str| {
+        let (file, pki) = (file.display(), pki.display());
+        format!(
+            "[store]\nengine = \"foundationdb\"\ncluster_file = \"{file}\"\nprefix = \"tls/\"\n\n\
+             [store.tls]\ncert = \"{pki}/eu.pem\"\nkey = \"{pki}/eu.key.pem\"\n\
+             ca = \"{pki}/ca.pem\"\nverify_peers = \"Check.Valid=1,S.CN={name}\"\n\n"
+        )
+    };
+    let ports = Ports::free();
+    let config = Config {
+        region: "eu".to_owned(),
+        cluster: cluster_id(),
+        shards: 4,
+        regions: vec![Listed {
+            name: "eu".to_owned(),
+            number: 1,
+            http: ports.http,
+            quic: SocketAddr::from(([127, 0, 0, 1], ports.quic)),
+        }],
+        ports,
+        pki: pki.clone(),
+        store: section("fdb"),
+    };
+    let mut node = Node::new(&folder.path().join("eu"), config);
+    node.start();
+    node.ready().await;
+    node.stop().await;
+
+    node.set_store(section("somebody"));
+    node.start();
+    until("the line that says so", async || {
+        let log = node.log();
+        log.contains("cannot be reached").then_some(()).ok_or(log)
+    })
+    .await;
+    assert!(
+        http()
+            .get(format!("{}/readyz", node.admin_url()))
+            .send()
+            .await
+            .is_err()
+    );
+    node.kill().await;
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
