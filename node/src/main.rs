@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -14,6 +15,9 @@ use whimbrel_node::{ca, dev, keys, migrate, open, restored, telemetry, wiring};
 /// A quarter of the time of a region under load went into the allocator of glibc.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long what is left of the tasks may take to end.
+const RUNTIME_STOP_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 #[command(
@@ -353,8 +357,8 @@ where
         signals.abort();
         result
     });
-    // A blocking read of standard input cannot be cancelled.
-    runtime.shutdown_background();
+    // No task may call FoundationDB's library once that is stopped.
+    runtime.shutdown_timeout(RUNTIME_STOP_MAX);
     #[cfg(feature = "foundationdb")]
     whimbrel_node::store::foundationdb::stop();
     result

@@ -32,7 +32,7 @@ pub async fn embedded(data_dir: &Path) -> anyhow::Result<Store> {
 ///
 /// # Errors
 ///
-/// When it is not, and as [`embedded`].
+/// When it is not, and as [`embedded()`].
 pub async fn existing(data_dir: &Path) -> anyhow::Result<Store> {
     anyhow::ensure!(
         data_dir.join("store").is_dir(),

@@ -2,7 +2,9 @@
 //! sessions. Publishing from the committing task instead could show a later batch, with a token that
 //! covers it, before an earlier one.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sessions;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::store::keys;
 use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction, Watch};
 use crate::touch::{Touch, Touched};
+use sessions::{Sessions, Subscriber};
 
 /// Batches that are read at once.
 const PAGE_BATCHES: usize = 64;
@@ -505,94 +508,5 @@ fn happening(kind: &OpKind) -> Happening {
         OpKind::Redacted { message } => Happening::Redacted(*message),
         OpKind::Reacted { message, .. } => Happening::Reacted(*message),
         OpKind::Read { user, .. } => Happening::Receipt { user: user.clone() },
-    }
-}
-
-struct Subscriber {
-    user: String,
-    events: mpsc::Sender<Arc<Event>>,
-    too_slow: CancellationToken,
-}
-
-/// Who wants to know what.
-#[derive(Default)]
-struct Sessions {
-    all: BTreeMap<SessionId, Subscriber>,
-    by_conversation: BTreeMap<ConversationId, BTreeSet<SessionId>>,
-    by_user: BTreeMap<String, BTreeSet<SessionId>>,
-}
-
-impl Sessions {
-    fn join(&mut self, session: SessionId, subscriber: Subscriber) {
-        self.by_user
-            .entry(subscriber.user.clone())
-            .or_default()
-            .insert(session);
-        self.all.insert(session, subscriber);
-    }
-
-    fn follow(&mut self, session: SessionId, conversation: ConversationId) {
-        if self.all.contains_key(&session) {
-            self.by_conversation
-                .entry(conversation)
-                .or_default()
-                .insert(session);
-        }
-    }
-
-    fn leave(&mut self, session: SessionId) {
-        if let Some(subscriber) = self.all.remove(&session)
-            && let Some(sessions) = self.by_user.get_mut(&subscriber.user)
-        {
-            sessions.remove(&session);
-            if sessions.is_empty() {
-                self.by_user.remove(&subscriber.user);
-            }
-        }
-        self.by_conversation.retain(|_, sessions| {
-            sessions.remove(&session);
-            !sessions.is_empty()
-        });
-    }
-
-    fn of_user(&self, user: &str) -> BTreeSet<SessionId> {
-        self.by_user.get(user).cloned().unwrap_or_default()
-    }
-
-    fn care(&self, conversation: &ConversationId, happening: &Happening) -> bool {
-        self.by_conversation.contains_key(conversation)
-            || matches!(happening, Happening::Member { user, .. } if self.by_user.contains_key(user))
-    }
-
-    fn hand_out(&mut self, event: &Arc<Event>) {
-        let conversation = event.scope.conversation;
-        let mut to = self
-            .by_conversation
-            .get(&conversation)
-            .cloned()
-            .unwrap_or_default();
-        if let Some((user, standing)) = event.member() {
-            let own = self.of_user(user);
-            to.extend(&own);
-            let is_in = standing.is_some_and(whimbrel_replication::op::Standing::is_in);
-            for session in own {
-                if is_in {
-                    self.follow(session, conversation);
-                } else if let Some(sessions) = self.by_conversation.get_mut(&conversation) {
-                    sessions.remove(&session);
-                }
-            }
-        }
-        for session in to {
-            let Some(subscriber) = self.all.get(&session) else {
-                continue;
-            };
-            if let Err(error) = subscriber.events.try_send(event.clone()) {
-                if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                    subscriber.too_slow.cancel();
-                }
-                self.leave(session);
-            }
-        }
     }
 }

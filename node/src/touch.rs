@@ -1,7 +1,7 @@
 //! Wakes the tailers of a region's other nodes: a key changes with commits, and they watch it.
 //!
 //! The change goes along with a commit where it can, but a key that is written more than some hundred
-//! times a second is hot: within [`INTERVAL`] of the last change a commit leaves it alone, and it is
+//! times a second is hot: within 20 ms of the last change a commit leaves it alone, and it is
 //! changed afterwards, unless a later commit has done so.
 
 use std::sync::{Mutex, PoisonError};
