@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{PersistMode, Readable as _, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use whimbrel_replication::id::Stamp;
 
 use super::conflicts::{Recent, Written, overlap};
+use super::disk::{DiskError, View};
 use super::pending::{KeyRange, Write, Writes, bounds, fold, stamped};
 use super::watches::Watches;
-use super::{Published, Shared, VERSION_KEY};
+use super::{Published, Shared};
 use crate::store::Notify;
 use crate::store::limits::{CLEARED_KEYS_MAX, GROUP_BYTES_MAX, GROUP_COUNT_MAX};
 use crate::store::{StoreError, Value};
@@ -79,7 +79,7 @@ struct Accepted {
 pub(super) struct Committer {
     shared: Arc<Shared>,
     /// The last published state; only this thread changes it.
-    view: Snapshot,
+    view: View,
     version: u64,
     recent: Recent,
     watches: Watches,
@@ -87,7 +87,7 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn new(shared: Arc<Shared>, view: Snapshot, version: u64) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, view: View, version: u64) -> Self {
         Self {
             recent: Recent::new(shared.window, version),
             shared,
@@ -131,7 +131,7 @@ impl Committer {
     }
 
     /// Takes what is waiting, up to the limits of a group; answers what it refuses.
-    fn group(&mut self, waiting: &mut VecDeque<Submission>) -> fjall::Result<Group> {
+    fn group(&mut self, waiting: &mut VecDeque<Submission>) -> Result<Group, DiskError> {
         let now = Instant::now();
         self.recent.prune(now);
         let mut group = Group::default();
@@ -169,7 +169,7 @@ impl Committer {
         Ok(())
     }
 
-    fn accept(&self, group: &mut Group, submission: Submission) -> fjall::Result<()> {
+    fn accept(&self, group: &mut Group, submission: Submission) -> Result<(), DiskError> {
         let version = self.version + 1;
         let mut stamp = None;
         let mut own = BTreeMap::new();
@@ -213,19 +213,20 @@ impl Committer {
     }
 
     /// The keys that `writes` clears by range; `None` if there are too many.
-    fn cleared_keys(&self, group: &Group, writes: &Writes) -> fjall::Result<Option<Vec<Bytes>>> {
+    fn cleared_keys(
+        &self,
+        group: &Group,
+        writes: &Writes,
+    ) -> Result<Option<Vec<Bytes>>, DiskError> {
         let mut keys = Vec::new();
         for (begin, end) in writes.cleared.iter() {
             let earlier = group.keys.range::<[u8], _>(bounds(begin, end));
             keys.extend(earlier.map(|(key, _)| key.clone()));
-            for row in self
-                .view
-                .range(&self.shared.keyspace, begin.clone()..end.clone())
-            {
+            for row in self.view.range(begin.clone(), end.clone()) {
                 if keys.len() >= CLEARED_KEYS_MAX {
                     return Ok(None);
                 }
-                keys.push(Bytes::copy_from_slice(&row.key()?));
+                keys.push(row?.0);
             }
         }
         Ok(Some(keys))
@@ -237,7 +238,7 @@ impl Committer {
         group: &Group,
         writes: Writes,
         stamp: Stamp,
-    ) -> fjall::Result<Vec<(Bytes, Option<Value>)>> {
+    ) -> Result<Vec<(Bytes, Option<Value>)>, DiskError> {
         let mut resolved = Vec::with_capacity(writes.keys.len() + writes.stamped_keys.len());
         for (key, write) in writes.keys {
             let value = match write {
@@ -255,42 +256,25 @@ impl Committer {
     }
 
     /// The value after what the group holds so far.
-    fn current(&self, group: &Group, key: &[u8]) -> fjall::Result<Option<Value>> {
+    fn current(&self, group: &Group, key: &[u8]) -> Result<Option<Value>, DiskError> {
         match group.keys.get(key) {
             Some(value) => Ok(value.clone()),
-            None => self.stored(key),
+            None => self.view.get(key),
         }
     }
 
-    fn stored(&self, key: &[u8]) -> fjall::Result<Option<Value>> {
-        let value = self.view.get(&self.shared.keyspace, key)?;
-        Ok(value.map(|v| Bytes::copy_from_slice(&v)))
-    }
-
     /// Makes the group durable, then visible, then known.
-    fn write(&mut self, group: Group) -> fjall::Result<()> {
+    fn write(&mut self, group: Group) -> Result<(), DiskError> {
         let shared = self.shared.clone();
         let writing = group.accepted.iter().any(|a| a.stamp.is_some());
         if writing {
             let version = self.version + 1;
             let began = Instant::now();
-            // The version goes with the writes: whatever a crash leaves, no stamp is given twice.
-            let mut batch = shared
-                .database
-                .batch()
-                .durability(Some(PersistMode::SyncData));
-            batch.insert(&shared.keyspace, VERSION_KEY, version.to_be_bytes());
-            for (key, value) in &group.keys {
-                match value {
-                    Some(value) => batch.insert(&shared.keyspace, &key[..], &value[..]),
-                    None => batch.remove(&shared.keyspace, &key[..]),
-                }
-            }
-            batch.commit()?;
+            shared.disk.write(version, &group.keys)?;
             let metrics = &shared.metrics;
             metrics.sync_seconds.observe(began.elapsed().as_secs_f64());
             self.version = version;
-            self.view = shared.database.snapshot();
+            self.view = shared.disk.view();
             shared.publish(Published {
                 view: self.view.clone(),
                 version,
@@ -319,7 +303,7 @@ impl Committer {
         }
         // Compared with what stands there now: their transactions' view may be older.
         for (key, expected, notify) in group.watches {
-            let value = self.stored(&key)?;
+            let value = self.view.get(&key)?;
             self.watches.arm(key.clone(), expected, notify);
             self.watches.changed(&key, value.as_deref());
         }
@@ -334,7 +318,7 @@ impl Committer {
         Ok(())
     }
 
-    fn housekeeping(&mut self) -> fjall::Result<()> {
+    fn housekeeping(&mut self) -> Result<(), DiskError> {
         let now = Instant::now();
         if now.duration_since(self.last_housekeeping) < HOUSEKEEPING {
             return Ok(());
@@ -342,11 +326,9 @@ impl Committer {
         self.last_housekeeping = now;
         self.recent.prune(now);
         self.watches.sweep();
-        let bytes = self.shared.database.disk_space()?;
+        let bytes = self.shared.disk.bytes()?;
         self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
-        // Fails if a flush or a compaction has failed since; a store that is idle would not
-        // notice otherwise.
-        self.shared.database.persist(PersistMode::Buffer)
+        self.shared.disk.check()
     }
 }
 

@@ -18,20 +18,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::config::PartitioningPolicy;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
+use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::limits::{QUEUE_COUNT_MAX, QUEUE_KIB_MAX, TRANSACTION_AGE_MAX};
 use super::{Metrics, StoreError};
 use committer::{Committer, Submission};
+use disk::{Disk, DiskError, View};
 
 mod committer;
 mod conflicts;
+mod disk;
 mod pending;
 mod transaction;
 mod watches;
 
+pub use disk::simulated::{Moment, SimulatedDisk};
 pub(super) use transaction::Transaction;
 
 /// Version of the last commit, 8 bytes big-endian. Above all keys of callers.
@@ -70,28 +73,34 @@ pub struct Embedded(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     /// Taken when dropped.
-    running: Option<(mpsc::Sender<Submission>, JoinHandle<()>)>,
+    running: Option<(mpsc::Sender<Submission>, Runs)>,
     tasks: TaskTracker,
 }
 
-/// What the committer thread shares with the handles.
+/// Where the committer runs.
+#[derive(Debug)]
+enum Runs {
+    /// Its writes block.
+    Thread(JoinHandle<()>),
+    /// Of the runtime of whoever opened it.
+    Task,
+}
+
+/// What the committer shares with the handles.
 struct Shared {
     published: RwLock<Published>,
-    keyspace: Keyspace,
-    database: Database,
+    disk: Disk,
     window: Duration,
     /// KiB of waiting transactions.
     room: Arc<Semaphore>,
     failure: watch::Sender<Option<Arc<str>>>,
     metrics: Metrics,
     disk_bytes: AtomicU64,
-    /// Last, so that it is released after the database is closed.
-    _lock: File,
 }
 
 /// A view and the version of the last commit in it: changed together.
 struct Published {
-    view: Snapshot,
+    view: View,
     version: u64,
 }
 
@@ -102,6 +111,27 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// From what is on the disk.
+    fn over(disk: Disk, options: Options) -> Result<(Arc<Self>, Committer), DiskError> {
+        let view = disk.view();
+        let version = view.version()?;
+        let published = Published {
+            view: view.clone(),
+            version,
+        };
+        let shared = Arc::new(Self {
+            published: RwLock::new(published),
+            disk_bytes: AtomicU64::new(disk.bytes()?),
+            disk,
+            window: options.window,
+            room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)),
+            failure: watch::Sender::new(None),
+            metrics: Metrics::default(),
+        });
+        let committer = Committer::new(shared.clone(), view, version);
+        Ok((shared, committer))
+    }
+
     fn publish(&self, published: Published) {
         // Poisoned or not: it is replaced as a whole.
         *self
@@ -124,7 +154,7 @@ impl Shared {
     }
 
     /// A read that fails means damaged files or a broken disk: no reason to go on writing.
-    fn read_failed(&self, error: &fjall::Error) -> StoreError {
+    fn read_failed(&self, error: &DiskError) -> StoreError {
         self.fail(error);
         self.stopped()
     }
@@ -182,42 +212,41 @@ impl Embedded {
             let synced = File::open(made).and_then(|dir| dir.sync_all());
             synced.map_err(|e| unavailable(made, "cannot sync", e))?;
         }
-        let disk_bytes = database.disk_space().map_err(fail)?;
-
-        let view = database.snapshot();
-        let version = match view.get(&keyspace, VERSION_KEY).map_err(fail)? {
-            None => 0,
-            Some(bytes) => u64::from_be_bytes(
-                (*bytes)
-                    .try_into()
-                    .map_err(|_| unavailable(dir, "cannot open the store in", "bad version"))?,
-            ),
-        };
-        let shared = Arc::new(Shared {
-            published: RwLock::new(Published {
-                view: view.clone(),
-                version,
-            }),
+        let disk = Disk::Files {
             keyspace,
             database,
-            window: options.window,
-            room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)),
-            failure: watch::Sender::new(None),
-            metrics: Metrics::default(),
-            disk_bytes: AtomicU64::new(disk_bytes),
             _lock: lock,
-        });
+        };
+        let fail = |error: DiskError| unavailable(dir, "cannot open the store in", error);
+        let (shared, committer) = Shared::over(disk, options).map_err(fail)?;
         let (queue, submissions) = mpsc::channel(QUEUE_COUNT_MAX);
-        let thread = spawn_committer(Committer::new(shared.clone(), view, version), submissions)
+        let thread = spawn_committer(committer, submissions)
             .map_err(|e| unavailable(dir, "cannot start the committer of", e))?;
+        Ok(Self::of(shared, queue, Runs::Thread(thread)))
+    }
+
+    /// Opens the store on a simulated disk, in a Tokio runtime, which runs all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] while the disk has no power.
+    pub fn simulated(disk: &SimulatedDisk, options: Options) -> Result<Self, StoreError> {
+        let (shared, committer) = Shared::over(Disk::Simulated(disk.open()), options)
+            .map_err(|error| StoreError::Unavailable(error.to_string().into()))?;
+        let (queue, submissions) = mpsc::channel(QUEUE_COUNT_MAX);
+        tokio::spawn(committer.run(submissions));
+        Ok(Self::of(shared, queue, Runs::Task))
+    }
+
+    fn of(shared: Arc<Shared>, queue: mpsc::Sender<Submission>, runs: Runs) -> Self {
         let tasks = TaskTracker::new();
         // So that its `wait` ends as soon as it is empty; it takes tasks all the same.
         tasks.close();
-        Ok(Self(Arc::new(Handle {
+        Self(Arc::new(Handle {
             shared,
-            running: Some((queue, thread)),
+            running: Some((queue, runs)),
             tasks,
-        })))
+        }))
     }
 
     pub(super) fn begin(&self) -> Result<Transaction, StoreError> {
@@ -264,11 +293,13 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some((queue, thread)) = self.running.take() {
+        if let Some((queue, runs)) = self.running.take() {
             drop(queue);
-            // So that the directory can be opened again as soon as the store is gone. A panic
-            // was reported as a failure already.
-            let _ = thread.join();
+            if let Runs::Thread(thread) = runs {
+                // So that the directory can be opened again as soon as the store is gone. A panic
+                // was reported as a failure already.
+                let _ = thread.join();
+            }
         }
     }
 }

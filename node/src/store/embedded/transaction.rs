@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fjall::{Readable as _, Snapshot};
 use tokio::sync::oneshot;
 use whimbrel_replication::id::Stamp;
 
 use super::Handle;
 use super::committer::{Armed, Submission};
+use super::disk::{DiskError, View};
 use super::pending::{KeyRange, Seen, StampedKey, Write, Writes, bounds, fold, point};
 use crate::store::check::{PENDING_STAMP, key_ok, range_ok, stamp_ok, value_ok};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
@@ -19,7 +19,7 @@ use crate::store::{Atomic, Key, Notify, Page, RangeOptions, StoreError, Value, k
 /// A transaction of the embedded engine.
 pub(in crate::store) struct Transaction {
     handle: Arc<Handle>,
-    view: Snapshot,
+    view: View,
     /// All commits up to this one, and no later one, are in the view.
     read_version: u64,
     began: Instant,
@@ -77,7 +77,7 @@ impl Pending {
 }
 
 impl Transaction {
-    pub(super) fn new(handle: Arc<Handle>, view: Snapshot, read_version: u64) -> Self {
+    pub(super) fn new(handle: Arc<Handle>, view: View, read_version: u64) -> Self {
         Self {
             handle,
             view,
@@ -104,11 +104,8 @@ impl Transaction {
     }
 
     fn in_view(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
-        let shared = &self.handle.shared;
-        match self.view.get(&shared.keyspace, key) {
-            Ok(value) => Ok(value.map(|v| Bytes::copy_from_slice(&v))),
-            Err(error) => Err(shared.read_failed(&error)),
-        }
+        let value = self.view.get(key);
+        value.map_err(|error| self.handle.shared.read_failed(&error))
     }
 
     pub(in crate::store) fn get(
@@ -176,23 +173,18 @@ impl Transaction {
         end: &[u8],
         opts: RangeOptions,
     ) -> Result<Page, StoreError> {
-        type Rows<'a> = Box<dyn Iterator<Item = fjall::Guard> + 'a>;
+        type Rows<'a> = Box<dyn Iterator<Item = Result<Row, DiskError>> + 'a>;
         type Own<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Write)> + 'a>;
         let shared = &self.handle.shared;
         let gaps = writes.cleared.gaps(begin, end);
-        let rows = |(b, e): KeyRange| self.view.range(&shared.keyspace, b..e);
+        let rows = |(b, e): KeyRange| self.view.range(b, e);
         let below: Rows<'_> = if opts.reverse {
             Box::new(gaps.into_iter().rev().flat_map(move |gap| rows(gap).rev()))
         } else {
             Box::new(gaps.into_iter().flat_map(rows))
         };
         let mut below = below
-            .map(|row| match row.into_inner() {
-                Ok((key, value)) => {
-                    Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
-                }
-                Err(error) => Err(shared.read_failed(&error)),
-            })
+            .map(|row| row.map_err(|error| shared.read_failed(&error)))
             .peekable();
         let own = writes.keys.range::<[u8], _>(bounds(begin, end));
         let own: Own<'_> = if opts.reverse {

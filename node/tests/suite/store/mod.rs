@@ -5,3 +5,4 @@ pub(crate) mod foundationdb;
 mod measure;
 mod model;
 mod random;
+mod simulated;

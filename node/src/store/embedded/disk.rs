@@ -1,0 +1,140 @@
+//! Where the rows are: in files of `fjall`, or on a simulated disk.
+
+pub(super) mod simulated;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, PersistMode, Readable as _, Snapshot};
+
+use super::VERSION_KEY;
+use crate::store::{Key, Value};
+
+/// What went wrong below the engine: it stops for good.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DiskError {
+    #[error(transparent)]
+    Files(#[from] fjall::Error),
+    #[error(transparent)]
+    Simulated(#[from] simulated::Crashed),
+    #[error("the version of the last commit is damaged")]
+    BadVersion,
+}
+
+type Result<T> = std::result::Result<T, DiskError>;
+
+/// All rows, the committed and the synced.
+pub(super) enum Disk {
+    Files {
+        keyspace: Keyspace,
+        database: Database,
+        /// Last, so that it is released after the database is closed.
+        _lock: File,
+    },
+    Simulated(simulated::Power),
+}
+
+/// The rows as they were at one moment.
+#[derive(Clone)]
+pub(super) enum View {
+    Files(Snapshot, Keyspace),
+    Simulated(simulated::View),
+}
+
+/// Rows in order of keys, from both ends.
+type Rows<'a> = Box<dyn DoubleEndedIterator<Item = Result<(Key, Value)>> + 'a>;
+
+impl Disk {
+    pub(super) fn view(&self) -> View {
+        match self {
+            Self::Files {
+                keyspace, database, ..
+            } => View::Files(database.snapshot(), keyspace.clone()),
+            Self::Simulated(power) => View::Simulated(power.view()),
+        }
+    }
+
+    /// Writes a group of commits as one, and returns when it will survive a crash.
+    pub(super) fn write(&self, version: u64, keys: &BTreeMap<Bytes, Option<Value>>) -> Result<()> {
+        match self {
+            Self::Files {
+                keyspace, database, ..
+            } => {
+                let mut batch = database.batch().durability(Some(PersistMode::SyncData));
+                // The version goes with the writes: whatever a crash leaves, no stamp is given
+                // twice.
+                batch.insert(keyspace, VERSION_KEY, version.to_be_bytes());
+                for (key, value) in keys {
+                    match value {
+                        Some(value) => batch.insert(keyspace, &key[..], &value[..]),
+                        None => batch.remove(keyspace, &key[..]),
+                    }
+                }
+                Ok(batch.commit()?)
+            }
+            Self::Simulated(power) => {
+                let version = (
+                    Bytes::from_static(VERSION_KEY),
+                    Some(Bytes::copy_from_slice(&version.to_be_bytes())),
+                );
+                let keys = keys.iter().map(|(key, value)| (key.clone(), value.clone()));
+                Ok(power.write(keys.chain([version]))?)
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Result<u64> {
+        match self {
+            Self::Files { database, .. } => Ok(database.disk_space()?),
+            Self::Simulated(_) => Ok(0),
+        }
+    }
+
+    /// Fails if something has failed in the background: a store that is idle would not notice.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Files { database, .. } => Ok(database.persist(PersistMode::Buffer)?),
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+}
+
+impl View {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        match self {
+            Self::Files(snapshot, keyspace) => {
+                let value = snapshot.get(keyspace, key)?;
+                Ok(value.map(|v| Bytes::copy_from_slice(&v)))
+            }
+            Self::Simulated(view) => Ok(view.get(key)?),
+        }
+    }
+
+    pub(super) fn range(&self, begin: Bytes, end: Bytes) -> Rows<'_> {
+        match self {
+            Self::Files(snapshot, keyspace) => {
+                let rows = snapshot.range(keyspace, begin..end);
+                Box::new(rows.map(|row| {
+                    let (key, value) = row.into_inner()?;
+                    Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+                }))
+            }
+            Self::Simulated(view) => {
+                let rows = view.range(begin, end);
+                Box::new(rows.map(|row| Ok(row?)))
+            }
+        }
+    }
+
+    /// The version of the last commit in it.
+    pub(super) fn version(&self) -> Result<u64> {
+        match self.get(VERSION_KEY)? {
+            None => Ok(0),
+            Some(bytes) => {
+                let bytes = bytes[..].try_into().map_err(|_| DiskError::BadVersion)?;
+                Ok(u64::from_be_bytes(bytes))
+            }
+        }
+    }
+}
