@@ -1,29 +1,23 @@
 //! One task per shard takes all commands that wait, and commits them as one batch.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+pub mod commit;
+
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
-use whimbrel_replication::cursor::{Cursor, ShardCursor};
-use whimbrel_replication::id::{NodeId, OpStamp, ShardId, Stamp};
-use whimbrel_replication::limits::{BATCH_BYTES_MAX, BATCH_OPS_MAX};
-use whimbrel_replication::op::Batch;
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::ShardId;
+use whimbrel_replication::limits::BATCH_BYTES_MAX;
 
-use crate::apply::corrupt;
-use crate::apply::rows::LastBatch;
 use crate::clock::unix_ms;
 use crate::command::{Command, Done, Refusal};
-use crate::execute::{Context, Execution, Outcome};
+use crate::execute::Context;
 use crate::gate::WriteGate;
-use crate::identity::Identity;
 use crate::metrics::Metrics;
-use crate::store::keys;
-use crate::store::{Atomic, RunOptions, Store, StoreError, Transaction};
+use crate::store::{Store, StoreError, Transaction};
 use crate::tailer::Tailers;
-use crate::touch::Touched;
 
 /// Commands that may wait in front of one shard; more are shed.
 const QUEUE_COMMANDS_MAX: usize = 1024;
@@ -137,24 +131,6 @@ struct Batcher {
     number: u64,
 }
 
-/// What one attempt would answer, if it lands.
-struct Attempt {
-    outcomes: Vec<Outcome>,
-    /// What this region held, without the batch itself; of its own origin only where an outcome
-    /// that wrote nothing may show it.
-    held: ShardCursor,
-    /// Whether it wakes the region's other nodes.
-    touched: Option<Touched>,
-}
-
-/// Which attempt counts.
-enum Landed {
-    /// This one, and the transaction has the stamp.
-    Now(u32),
-    /// An earlier one, whose outcome had been unknown.
-    Before(u32, Stamp),
-}
-
 impl Batcher {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut carried = None;
@@ -245,157 +221,21 @@ impl Batcher {
         commands: Arc<[Command]>,
     ) -> Result<Vec<Result<Written, Refusal>>, StoreError> {
         self.number += 1;
-        let (shard, number) = (self.shard, self.number);
-        let attempts: Arc<Mutex<Vec<Option<Attempt>>>> = Arc::default();
-        let counter = Arc::new(AtomicU32::new(0));
-        let (context, kept) = (self.context.clone(), attempts.clone());
+        let (shard, started) = (self.shard, std::time::Instant::now());
         let tailers = self.tailers.clone();
-        let started = std::time::Instant::now();
-        let committed = self
-            .store
-            .run(RunOptions::default(), move |tx| {
-                let (context, commands) = (context.clone(), commands.clone());
-                let tailers = tailers.clone();
-                let (kept, attempt) = (kept.clone(), counter.fetch_add(1, Ordering::Relaxed));
-                async move {
-                    let identity = context.identity.clone();
-                    let (landed, execution) = tokio::try_join!(
-                        landed_before(&tx, shard, identity.node, number),
-                        Execution::begin(context, tx.clone(), shard, unix_ms(), &commands)
-                    )?;
-                    if let Some(landed) = landed {
-                        return Ok(landed);
-                    }
-                    let batch = (shard, number, attempt);
-                    let mut outcome = execute(execution, &identity, &tx, batch, &commands).await?;
-                    if !tx.is_read_only() {
-                        outcome.touched = tailers.go_along(&tx, shard);
-                    }
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.resize_with(attempt as usize + 1, || None);
-                    kept[attempt as usize] = Some(outcome);
-                    Ok(Landed::Now(attempt))
-                }
-            })
-            .await?;
-        let (attempt, stamp) = match committed.value {
-            Landed::Now(attempt) => (attempt, committed.stamp),
-            Landed::Before(attempt, stamp) => (attempt, Some(stamp)),
+        let batch = commit::Batch {
+            shard,
+            number: self.number,
+            commands,
         };
-        let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = attempts
-            .get_mut(attempt as usize)
-            .and_then(Option::take)
-            .ok_or(StoreError::Misuse("an attempt that landed left no outcome"))?;
-        let Attempt {
-            outcomes,
-            held,
-            touched,
-        } = attempt;
-        if stamp.is_some() {
-            self.tailers.wake(shard, touched);
+        let wall = || unix_ms();
+        let go_along = move |tx: &Transaction| tailers.go_along(tx, shard);
+        let landed = commit::commit(&self.store, &self.context, batch, wall, go_along).await?;
+        if landed.wrote {
+            self.tailers.wake(shard, landed.touched);
         }
         self.metrics
-            .batch_committed(outcomes.len(), started.elapsed());
-        let own = self.context.identity.origin;
-        let written = |outcome: Outcome| {
-            outcome.map(|mut done| {
-                for place in &mut done.places {
-                    if let (Stamp::PENDING, Some(stamp)) = (place.at.stamp, stamp) {
-                        place.at.stamp = stamp;
-                    }
-                }
-                let mut cursor = Cursor::of(shard, held.clone());
-                if let (Some(stamp), Some(index)) = (stamp, done.last_index) {
-                    cursor.advance(shard, own, OpStamp::new(stamp, index));
-                }
-                Written { done, cursor }
-            })
-        };
-        Ok(outcomes.into_iter().map(written).collect())
+            .batch_committed(landed.written.len(), started.elapsed());
+        Ok(landed.written)
     }
-}
-
-/// Did an earlier attempt at this batch land, although its outcome was unknown?
-async fn landed_before(
-    tx: &Transaction,
-    shard: ShardId,
-    node: NodeId,
-    number: u64,
-) -> Result<Option<Landed>, StoreError> {
-    let Some(row) = tx.get(&keys::last_batch(shard, node), false).await? else {
-        return Ok(None);
-    };
-    let row = LastBatch::decode(&row[..]).map_err(|error| corrupt(error.into()))?;
-    if row.number != number {
-        return Ok(None);
-    }
-    let stamp = Stamp::try_from(row.stamp.as_slice()).map_err(corrupt)?;
-    Ok(Some(Landed::Before(row.attempt, stamp)))
-}
-
-/// One attempt: executes the commands and writes their batch.
-async fn execute(
-    mut execution: Execution,
-    identity: &Identity,
-    tx: &Transaction,
-    (shard, number, attempt): (ShardId, u64, u32),
-    commands: &[Command],
-) -> Result<Attempt, StoreError> {
-    let mut outcomes = Vec::with_capacity(commands.len());
-    for command in commands {
-        outcomes.push(execution.execute(command).await?);
-    }
-    // What wrote is covered by its own stamp, which is above all that this region stamped before.
-    let wrote = |done: &Done| done.last_index.is_some();
-    let held = if outcomes.iter().flatten().all(wrote) {
-        execution.deps().clone()
-    } else {
-        execution.held().await?
-    };
-    let issued = execution.issued();
-    let (ops, deps, workspace) = execution.finish();
-    if ops.is_empty() {
-        return Ok(Attempt {
-            outcomes,
-            held,
-            touched: None,
-        });
-    }
-    let batch = Batch {
-        origin: identity.origin,
-        node: identity.node,
-        number,
-        deps,
-        ops,
-    };
-    let bytes = batch.encode();
-    if bytes.len() > BATCH_BYTES_MAX || batch.ops.len() > BATCH_OPS_MAX {
-        return Err(StoreError::RolledBack);
-    }
-    workspace.log(
-        shard,
-        (identity.origin, Stamp::PENDING),
-        &bytes,
-        OpStamp::new(Stamp::PENDING, 0),
-    );
-    let row = LastBatch {
-        number,
-        attempt,
-        stamp: Stamp::PENDING.as_bytes().to_vec(),
-    };
-    let row = row.encode_to_vec();
-    let offset = row.len() - Stamp::LEN;
-    tx.set_versionstamped_value(&keys::last_batch(shard, identity.node), row, offset);
-    // What was stamped is above all that this region stamped before, across restarts too.
-    tx.atomic(
-        Atomic::ByteMax,
-        &keys::clock(identity.node),
-        &issued.0.to_be_bytes(),
-    );
-    Ok(Attempt {
-        outcomes,
-        held,
-        touched: None,
-    })
 }

@@ -580,23 +580,8 @@ impl ReplicatorContext {
 
     /// Takes the stamps of other regions into the clock, within the drift bound.
     fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) {
-        use whimbrel_replication::clock::Observed;
-        let stamps = batches
-            .iter()
-            .filter_map(|(_, bytes)| whimbrel_replication::op::Batch::decode(bytes).ok())
-            .flat_map(|batch| batch.ops)
-            .map(|op| op.position.hlc());
-        let now = unix_ms();
-        let mut clock = self
-            .context
-            .clock
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        for stamp in stamps {
-            if clock.observe(stamp, now) != Observed::Merged {
-                self.metrics.stamps_beyond_drift.inc();
-            }
-        }
+        let beyond = remote::observe(&self.context, batches, unix_ms());
+        self.metrics.stamps_beyond_drift.inc_by(beyond);
     }
 
     /// A peer claims more of our log than the engine knew of. If the store does not have it either,

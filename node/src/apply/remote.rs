@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use whimbrel_replication::clock::Observed;
 use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
@@ -25,6 +26,21 @@ pub enum Applied {
         /// Why.
         reason: String,
     },
+}
+
+/// Lets the clock take in the stamps of batches that came, so that what is written here from now on
+/// sorts after them. How many were too far ahead, or otherwise not to be followed.
+pub fn observe(context: &Context, batches: &[(Stamp, Bytes)], now_unix_ms: i64) -> u64 {
+    let decoded = batches
+        .iter()
+        .filter_map(|(_, bytes)| Batch::decode(bytes).ok());
+    let stamps = decoded
+        .flat_map(|batch| batch.ops)
+        .map(|op| op.position.hlc());
+    let mut clock = context.clock.lock().unwrap_or_else(PoisonError::into_inner);
+    stamps
+        .filter(|stamp| clock.observe(*stamp, now_unix_ms) != Observed::Merged)
+        .count() as u64
 }
 
 /// Applies the batches of `origin` that follow `from`, all or none; none without the lease that

@@ -10,8 +10,8 @@ fn open(disk: &SimulatedDisk) -> Store {
     Store::Embedded(Embedded::simulated(disk, Options::default()).unwrap())
 }
 
-async fn opened() -> Option<(Store, ())> {
-    Some((open(&SimulatedDisk::default()), ()))
+fn opened() -> std::future::Ready<Option<(Store, ())>> {
+    std::future::ready(Some((open(&SimulatedDisk::default()), ())))
 }
 
 conformance!(opened);
