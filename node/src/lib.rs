@@ -26,6 +26,7 @@ pub mod replicator;
 pub mod restored;
 pub mod resume;
 pub mod session;
+pub mod simulation;
 pub mod store;
 pub mod tailer;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use prost::Message as _;
-use whimbrel_replication::id::{Hlc, NodeId, Origin, RegionId, ShardId};
+use whimbrel_replication::id::{ClusterId, Hlc, NodeId, Origin, RegionId, ShardId};
 
 use crate::apply::{corrupt, others_held, own_tail};
 use crate::config::{self, Config};
@@ -25,11 +25,16 @@ pub struct Facts(Arc<[(&'static str, Vec<u8>)]>);
 impl Facts {
     /// Those of a config.
     pub fn of(config: &Config) -> Self {
+        Self::new(config.cluster.id, config.cluster.shards, config.region.id)
+    }
+
+    /// Those of a region's store.
+    pub fn new(cluster: ClusterId, shards: u16, region: RegionId) -> Self {
         Self(Arc::new([
             ("format", FORMAT.to_be_bytes().to_vec()),
-            ("cluster", config.cluster.id.as_bytes().to_vec()),
-            ("shards", config.cluster.shards.to_be_bytes().to_vec()),
-            ("region", config.region.id.0.to_be_bytes().to_vec()),
+            ("cluster", cluster.as_bytes().to_vec()),
+            ("shards", shards.to_be_bytes().to_vec()),
+            ("region", region.0.to_be_bytes().to_vec()),
         ]))
     }
 
@@ -236,19 +241,29 @@ pub fn other(config: &Config, name: &str) -> anyhow::Error {
     )
 }
 
-/// Takes up the identity that the store has, or gives it one, and allocates a node number. Also
-/// gives back the highest clock value that any node of this region has issued.
+/// What a node starts with.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The life that the store is in.
+    pub incarnation: u32,
+    /// A number that no node of the region had before.
+    pub node: NodeId,
+    /// The highest clock value that any node of the region has issued.
+    pub high_water: Option<Hlc>,
+}
+
+/// Takes up the life that the store is in, or begins its first one, and allocates a node number; or
+/// finds why no node may start on it.
 ///
 /// # Errors
 ///
-/// When no node may start on the store, with the remedy; those of the store.
-pub async fn take_up(
+/// Those of the store.
+pub async fn start(
     store: &Store,
-    config: &Config,
-    now_unix_ms: i64,
-) -> anyhow::Result<(Identity, Option<Hlc>)> {
-    let facts = Facts::of(config);
-    let now = unix_s(now_unix_ms)?;
+    facts: &Facts,
+    now_unix_s: u32,
+) -> anyhow::Result<Result<Start, Found>> {
+    let facts = facts.clone();
     let committed = store
         .run(RunOptions::default(), move |tx| {
             let facts = facts.clone();
@@ -256,32 +271,20 @@ pub async fn take_up(
                 let found = look(&tx, &facts).await?;
                 if found == Found::New {
                     facts.write(&tx);
-                    tx.set(&keys::meta("incarnation"), &now.to_be_bytes());
+                    tx.set(&keys::meta("incarnation"), &now_unix_s.to_be_bytes());
                 }
                 Ok(found)
             }
         })
         .await?;
     let incarnation = match committed.value {
-        Found::New => now,
+        Found::New => now_unix_s,
         Found::Life {
             incarnation,
             moved: None,
             ..
         } => incarnation,
-        Found::Life {
-            moved: Some(moved), ..
-        } => bail!(
-            "{} was moved to {}; correct the section [store] of the config. To go back to \
-             this store run `whimbrel-node restored`: it pulls what came since from the other regions",
-            place(config),
-            moved.place
-        ),
-        Found::MovingIn(_) => bail!(
-            "{} is still being filled; run `whimbrel-node migrate` again until it says that it is done",
-            place(config)
-        ),
-        Found::Other(name) => return Err(other(config, name)),
+        found => return Ok(Err(found)),
     };
     let node = store
         .run(RunOptions::default(), |tx| async move {
@@ -301,17 +304,52 @@ pub async fn take_up(
             Ok::<_, StoreError>(values.map(u64::from_be_bytes).max().map(Hlc))
         })
         .await?;
+    Ok(Ok(Start {
+        incarnation,
+        node: NodeId(u32::try_from(node).context("node numbers are used up")?),
+        high_water,
+    }))
+}
+
+/// [`start`] by a config: the node's identity, and the highest clock value that any node of the
+/// region has issued.
+///
+/// # Errors
+///
+/// When no node may start on the store, with the remedy; those of the store.
+pub async fn take_up(
+    store: &Store,
+    config: &Config,
+    now_unix_ms: i64,
+) -> anyhow::Result<(Identity, Option<Hlc>)> {
+    let place = place(config);
+    let started = match start(store, &Facts::of(config), unix_s(now_unix_ms)?).await? {
+        Ok(started) => started,
+        Err(Found::Other(name)) => return Err(other(config, name)),
+        Err(Found::MovingIn(_)) => bail!(
+            "{place} is still being filled; run `whimbrel-node migrate` again until it says that it \
+             is done"
+        ),
+        Err(Found::Life {
+            moved: Some(moved), ..
+        }) => bail!(
+            "{place} was moved to {}; correct the section [store] of the config. To go back to this \
+             store run `whimbrel-node restored`: it pulls what came since from the other regions",
+            moved.place
+        ),
+        Err(found) => bail!("{place}: a node cannot start on it ({found:?})"),
+    };
     let identity = Identity {
         cluster: config.cluster.id,
         shards: config.cluster.shards,
         origin: Origin {
-            region: RegionId(config.region.id.0),
-            incarnation,
+            region: config.region.id,
+            incarnation: started.incarnation,
         },
-        node: NodeId(u32::try_from(node).context("node numbers are used up")?),
+        node: started.node,
         regions: names(config),
     };
-    Ok((identity, high_water))
+    Ok((identity, started.high_water))
 }
 
 /// All regions of a config.

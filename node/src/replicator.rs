@@ -19,14 +19,14 @@ use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, Frame, LinkId};
 use whimbrel_replication::quic::{LinkEvent, Transport};
 
+use crate::apply::own_tail;
 use crate::apply::remote::{self, Applied};
-use crate::apply::{corrupt, own_tail};
 use crate::clock::unix_ms;
 use crate::execute::Context;
 use crate::gate::WriteGate;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
+use crate::store::{RunOptions, Store, StoreError};
 use crate::tailer::{Appended, Tailers};
 use lag::Lag;
 pub use peers::{PeerHealth, Peers};
@@ -285,22 +285,7 @@ impl Replicator {
     ) {
         let (store, answers) = (self.context.store.clone(), self.answers.clone());
         self.tasks.spawn(async move {
-            let read = store
-                .read(RunOptions::default(), move |tx| async move {
-                    let (begin, end) = keys::log_after(shard, origin, from);
-                    let options = RangeOptions {
-                        bytes: bytes_max,
-                        snapshot: true,
-                        ..RangeOptions::default()
-                    };
-                    let page = tx.range(&begin, &end, options).await?;
-                    let mut batches = Vec::with_capacity(page.rows.len());
-                    for (key, value) in page.rows {
-                        batches.push((keys::stamp_of(&key).map_err(corrupt)?.stamp, value));
-                    }
-                    Ok(batches)
-                })
-                .await;
+            let read = remote::log_after(&store, shard, origin, from, bytes_max).await;
             let batches = match read {
                 Ok(batches) => batches,
                 Err(error) => {

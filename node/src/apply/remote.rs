@@ -12,7 +12,7 @@ use super::{ApplyError, Wanted, Workspace, corrupt};
 use crate::execute::Context;
 use crate::nodes::Fence;
 use crate::store::keys;
-use crate::store::{RunOptions, Store, StoreError};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError};
 
 /// What became of some batches of another region.
 #[derive(Debug)]
@@ -26,6 +26,36 @@ pub enum Applied {
         /// Why.
         reason: String,
     },
+}
+
+/// The batches of a log after `from`: as many as fit into `bytes_max`, but at least one.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn log_after(
+    store: &Store,
+    shard: ShardId,
+    origin: Origin,
+    from: Stamp,
+    bytes_max: usize,
+) -> Result<Vec<(Stamp, Bytes)>, StoreError> {
+    store
+        .read(RunOptions::default(), move |tx| async move {
+            let (begin, end) = keys::log_after(shard, origin, from);
+            let options = RangeOptions {
+                bytes: bytes_max,
+                snapshot: true,
+                ..RangeOptions::default()
+            };
+            let page = tx.range(&begin, &end, options).await?;
+            let mut batches = Vec::with_capacity(page.rows.len());
+            for (key, value) in page.rows {
+                batches.push((keys::stamp_of(&key).map_err(corrupt)?.stamp, value));
+            }
+            Ok(batches)
+        })
+        .await
 }
 
 /// Lets the clock take in the stamps of batches that came, so that what is written here from now on

@@ -16,6 +16,8 @@ mod lives;
 mod openapi;
 /// Token keys and certificates: round trips, permissions, nothing overwritten.
 mod pki;
+/// Whole regions in virtual time.
+mod simulation;
 /// The store: one suite for all engines, and what only the embedded one has.
 mod store;
 /// The tour: it holds, and it says so when it does not.

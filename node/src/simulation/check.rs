@@ -1,0 +1,307 @@
+//! What must hold while a run goes on, and in its end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use whimbrel_replication::crdt::message::Message;
+use whimbrel_replication::crdt::reaction::Reaction;
+use whimbrel_replication::cursor::ShardCursor;
+use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place, Stamp};
+use whimbrel_replication::op::{Batch, OpKind};
+
+use super::Violation;
+use super::ledger::Effect;
+use super::region::{Running, SHARDS};
+use super::world::{Step, World};
+use crate::apply::{corrupt, shown};
+use crate::digest::{self, Digests};
+use crate::store::keys::Scope;
+use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction};
+
+type Read<T> = Result<T, StoreError>;
+
+impl World {
+    /// All regions run and show the same.
+    pub(super) async fn is_settled(&mut self) -> Result<bool, Violation> {
+        let mut first = None;
+        for region in self.regions.values() {
+            let Some(running) = &region.running else {
+                return Ok(false);
+            };
+            let identity = &running.context.identity;
+            let all = Digests::default().all(&running.store, identity).await;
+            let Ok(all) = all else {
+                return Ok(false);
+            };
+            let total = digest::total(&all);
+            if *first.get_or_insert(total) != total {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// In the end, when all regions are equal: what was acked is there, and nothing else.
+    pub(super) async fn check_all(&mut self) -> Step {
+        for region in self.regions.keys().copied().collect::<Vec<_>>() {
+            self.check_region(region).await?;
+        }
+        let lost = self.ledger.acked.iter().filter(|acked| acked.is_lost);
+        self.counts.lost_with_disk = lost.count() as u64;
+        Ok(())
+    }
+
+    async fn check_region(&self, region: u16) -> Step {
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
+        let failed = |error: StoreError| Violation::new("G1", format!("r{region}: {error}"));
+        let mut in_order = BTreeSet::new();
+        for conversation in &self.conversations {
+            let scope = Scope::new(*conversation, SHARDS);
+            for id in timeline(&running.store, scope).await.map_err(failed)? {
+                if !self.ledger.attempted.contains(&id) {
+                    let what = format!("r{region} shows {id}, which nobody has posted");
+                    return Err(Violation::new("G6", what));
+                }
+                if !in_order.insert(id) {
+                    return Err(Violation::new("G7", format!("r{region} shows {id} twice")));
+                }
+            }
+        }
+        for acked in &self.ledger.acked {
+            if let Some(broken) = missing(running, &acked.effect).await.map_err(failed)?
+                && !acked.is_lost
+            {
+                let what = format!("r{region} has acked {:?}: {}", acked.effect, broken.what);
+                return Err(Violation::new(broken.promise, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk of a region goes: what nobody else has may be missing from now on.
+    pub(super) async fn note_losses(&mut self, region: u16) -> Step {
+        let others = self.regions.iter().filter(|(n, _)| **n != region);
+        let others: Vec<&Running> = others.filter_map(|(_, r)| r.running.as_ref()).collect();
+        for acked in &mut self.ledger.acked {
+            let mut is_elsewhere = false;
+            for other in &others {
+                let missing = missing(other, &acked.effect).await;
+                let missing = missing.map_err(|e| Violation::new("G1", e.to_string()))?;
+                is_elsewhere |= missing.is_none();
+            }
+            acked.is_lost |= !is_elsewhere;
+        }
+        Ok(())
+    }
+
+    /// Once a second: what peers are taken to hold is on their disks, and markers have not gone back.
+    pub(super) async fn check_now(&mut self, region: u16) -> Step {
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
+        for (peer, status) in running.engine.peers() {
+            let Some(other) = &self.regions[&peer.0].running else {
+                continue;
+            };
+            // It may not know yet that the other has a new life.
+            if status.origin != Some(other.origin()) {
+                continue;
+            }
+            for (shard, cursor) in status.holds.iter() {
+                for (origin, at) in cursor.iter() {
+                    let Ok(has) = other.stamp(shard, origin).await else {
+                        continue;
+                    };
+                    if at.stamp > has {
+                        let what = format!(
+                            "r{region} takes it that r{peer} holds {origin} up to {}; it has {has}",
+                            at.stamp
+                        );
+                        return Err(Violation::new("G14", what));
+                    }
+                }
+            }
+        }
+        let mut seen = Vec::new();
+        for (nth, conversation) in self.conversations.iter().enumerate() {
+            for client in self.users() {
+                let marker = marker(&running.store, *conversation, client.clone()).await;
+                let Ok(marker) = marker else {
+                    return Ok(());
+                };
+                seen.push(((nth, client), marker));
+            }
+        }
+        let before = &mut self.region(region).markers;
+        for (whose, marker) in seen {
+            let old = before.insert(whose.clone(), marker.clone());
+            if old.is_some_and(|old| !marker.covers_all(&old)) {
+                let what = format!("r{region}: the marker of {} has gone back", whose.1);
+                return Err(Violation::new("G6", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer is there only with its question.
+    pub(super) async fn check_causality(
+        &mut self,
+        region: u16,
+        batches: &[(Stamp, Bytes)],
+    ) -> Step {
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
+        let decoded = batches.iter().filter_map(|(_, b)| Batch::decode(b).ok());
+        for op in decoded.flat_map(|batch| batch.ops) {
+            let OpKind::Posted {
+                message,
+                reply_to: Some(parent),
+                ..
+            } = op.kind
+            else {
+                continue;
+            };
+            let scope = Scope::new(op.conversation, SHARDS);
+            let answer = message_row(&running.store, scope, message).await;
+            let question = message_row(&running.store, scope, parent).await;
+            let (Ok(answer), Ok(question)) = (answer, question) else {
+                return Ok(());
+            };
+            if answer.is_some() && question.is_none() {
+                let what = format!("r{region} shows {message} without {parent}, which it answers");
+                return Err(Violation::new("G10", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Own positions only grow as long as the disk lives, whatever the wall clock does.
+    pub(super) async fn check_clock(
+        &mut self,
+        region: u16,
+        store: &Store,
+        scope: Scope,
+        message: MessageId,
+        place: Place,
+    ) -> Step {
+        let Ok(Some(row)) = message_row(store, scope, message).await else {
+            return Ok(());
+        };
+        let Some(position) = row.places.get(&place).copied() else {
+            return Ok(());
+        };
+        let last = self.region(region).last_position.replace(position);
+        if last.is_some_and(|last| last >= position) {
+            let what = format!("r{region} stamped {position:?} after {last:?}");
+            return Err(Violation::new("G12", what));
+        }
+        Ok(())
+    }
+
+    fn users(&self) -> Vec<String> {
+        (0..self.clients.len()).map(|n| format!("u{n}")).collect()
+    }
+}
+
+/// What a region lacks of an effect.
+async fn missing(running: &Running, effect: &Effect) -> Read<Option<Violation>> {
+    let store = &running.store;
+    Ok(match effect {
+        Effect::Posted(conversation, id) => {
+            let row = message_row(store, Scope::new(*conversation, SHARDS), *id).await?;
+            let is_there = row.is_some_and(|row| row.post.is_some() && row.position().is_some());
+            (!is_there).then(|| Violation::new("G1", "the message is not there"))
+        }
+        Effect::Redacted(conversation, id) => {
+            let scope = Scope::new(*conversation, SHARDS);
+            let row = message_row(store, scope, *id).await?;
+            let is_hidden = row.is_some_and(|row| {
+                let text = row.post.as_ref().map_or("", |post| post.text.as_str());
+                row.redacted && row.edited.is_none() && text.is_empty()
+            });
+            let no_changes = changes(store, scope, *id).await? == 0;
+            (!is_hidden || !no_changes).then(|| Violation::new("G13", "its text is still there"))
+        }
+        Effect::Edited(conversation, id, key) => {
+            let scope = Scope::new(*conversation, SHARDS);
+            let Some(row) = message_row(store, scope, *id).await? else {
+                return Ok(Some(Violation::new("G1", "the message is not there")));
+            };
+            let is_there = row.redacted || has_words(&row, key);
+            (!is_there).then(|| Violation::new("G5", "the edit is not in the text"))
+        }
+        Effect::Reacted(conversation, id, emoji, user) => {
+            let scope = Scope::new(*conversation, SHARDS);
+            let key = scope.reaction(id, emoji, user);
+            let row = get(store, key).await?;
+            let row = row.map(|bytes| Reaction::decode(&bytes)).transpose();
+            let is_there = row.map_err(corrupt)?.is_some_and(|row| row.present);
+            (!is_there).then(|| Violation::new("G1", "the reaction is not there"))
+        }
+        Effect::Read(conversation, user, wanted) => {
+            let has = marker(store, *conversation, user.clone()).await?;
+            (!has.covers_all(wanted)).then(|| Violation::new("G6", "the marker is behind"))
+        }
+    })
+}
+
+/// Edits add words of their own at the end; merged, the words of all of them are there.
+fn has_words(row: &Message, key: &str) -> bool {
+    let text = row.text().unwrap_or_default();
+    let number = key.rsplit(' ').next().unwrap_or_default();
+    text.split_whitespace().any(|word| word.contains(number))
+}
+
+async fn get(store: &Store, key: Vec<u8>) -> Read<Option<Bytes>> {
+    let read = store.read(RunOptions::default(), move |tx| {
+        let key = key.clone();
+        async move { tx.get(&key, true).await }
+    });
+    read.await
+}
+
+async fn message_row(store: &Store, scope: Scope, id: MessageId) -> Read<Option<Message>> {
+    let row = get(store, scope.message(&id)).await?;
+    row.map(|bytes| Message::decode(&bytes))
+        .transpose()
+        .map_err(corrupt)
+}
+
+async fn rows(store: &Store, range: (Vec<u8>, Vec<u8>)) -> Read<Vec<(Bytes, Bytes)>> {
+    let read = store.read(RunOptions::default(), move |tx: Arc<Transaction>| {
+        let (begin, end) = range.clone();
+        async move {
+            let options = RangeOptions {
+                snapshot: true,
+                ..RangeOptions::default()
+            };
+            tx.range_all(&begin, &end, options).await
+        }
+    });
+    read.await
+}
+
+async fn changes(store: &Store, scope: Scope, id: MessageId) -> Read<usize> {
+    Ok(rows(store, scope.changes(&id)).await?.len())
+}
+
+async fn timeline(store: &Store, scope: Scope) -> Read<Vec<MessageId>> {
+    let rows = rows(store, scope.timeline_between(None, None)).await?;
+    rows.iter()
+        .map(|(_, v)| shown(v).map(|(id, _)| id))
+        .collect()
+}
+
+async fn marker(store: &Store, conversation: ConversationId, user: String) -> Read<ShardCursor> {
+    let scope = Scope::new(conversation, SHARDS);
+    let mut marker = ShardCursor::new();
+    for (key, value) in rows(store, scope.marker_of(&user)).await? {
+        let (_, origin) = scope.marker_parts(&key).map_err(corrupt)?;
+        marker.advance(origin, OpStamp::try_from(&value[..]).map_err(corrupt)?);
+    }
+    Ok(marker)
+}

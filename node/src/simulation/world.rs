@@ -1,0 +1,575 @@
+//! Time goes on, and what is due happens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use whimbrel_replication::id::{ConversationId, Origin, RegionId, ShardId, Stamp};
+use whimbrel_replication::link::{Alert, Effect, Event, Frame, LinkId, Role};
+
+use super::ledger::Ledger;
+use super::network::Network;
+use super::region::{REGIONS, Region};
+use super::trace::Trace;
+use super::workload::Client;
+use super::{Counts, Report, Violation};
+use crate::apply::remote::{self, Applied};
+use crate::store::StoreError;
+use crate::store::embedded::Moment;
+
+/// How long clients write and faults come.
+const FAULTS_FOR: Duration = Duration::from_secs(20);
+/// Within so long after that all regions must be equal.
+const SETTLE_MAX: Duration = Duration::from_secs(120);
+/// Between two looks whether they are.
+const SETTLE_LOOK: Duration = Duration::from_millis(250);
+const DIAL_PAUSE: Duration = Duration::from_millis(100);
+const WALL_TICK: Duration = Duration::from_secs(1);
+/// After a store that failed in passing, as the replicator does it.
+const FAULT_PAUSE: Duration = Duration::from_millis(200);
+/// Clocks are wrong by up to so much.
+const SKEW_MAX_MS: i64 = 600_000;
+
+pub(super) type Step = Result<(), Violation>;
+
+#[derive(Debug)]
+enum What {
+    Start,
+    Dial(u16),
+    Frame(LinkId, Bytes),
+    Read {
+        link: LinkId,
+        shard: ShardId,
+        origin: Origin,
+        from: Stamp,
+        bytes_max: usize,
+    },
+    Apply {
+        shard: ShardId,
+        origin: Origin,
+        from: Stamp,
+        batches: Vec<(Stamp, Bytes)>,
+    },
+    Tell(Event),
+    Timer,
+    Wall,
+    Client(usize),
+    Fault,
+    /// The path from here is as it was before a fault.
+    Mend(u16),
+}
+
+#[derive(Debug)]
+struct Due {
+    region: u16,
+    /// Only in this life of the region, where it matters.
+    life: Option<u32>,
+    what: What,
+}
+
+pub(super) struct World {
+    seed: u64,
+    pub(super) rng: StdRng,
+    pub(super) now: Duration,
+    queue: BTreeMap<(Duration, u64), Due>,
+    sequence: u64,
+    pub(super) regions: BTreeMap<u16, Region>,
+    network: Network,
+    pub(super) clients: Vec<Client>,
+    pub(super) conversations: Vec<ConversationId>,
+    pub(super) ledger: Ledger,
+    pub(super) counts: Counts,
+    trace: Trace,
+    /// Clients write and faults come.
+    is_rough: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let regions = (1..=REGIONS).map(|n| (n, Region::new(RegionId(n))));
+        Self {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+            now: Duration::ZERO,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            regions: regions.collect(),
+            network: Network::new(),
+            clients: Client::all(),
+            conversations: Vec::new(),
+            ledger: Ledger::default(),
+            counts: Counts::default(),
+            trace: Trace::default(),
+            is_rough: true,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Report {
+        let violation = self.play().await.err();
+        if let Some(violation) = &violation {
+            self.note(format_args!("VIOLATION {violation}"));
+        }
+        Report {
+            seed: self.seed,
+            counts: self.counts,
+            trace: self.trace,
+            violation,
+        }
+    }
+
+    async fn play(&mut self) -> Step {
+        for region in 1..=REGIONS {
+            self.start(region).await?;
+            for server in (1..=REGIONS).filter(|server| *server != region) {
+                self.later(region, Duration::ZERO, None, What::Dial(server));
+            }
+            self.later(region, Duration::ZERO, None, What::Wall);
+        }
+        self.make_conversations().await?;
+        for client in 0..self.clients.len() {
+            self.later(1, Duration::from_millis(500), None, What::Client(client));
+        }
+        self.later(1, Duration::from_secs(1), None, What::Fault);
+        self.run_until(FAULTS_FOR).await?;
+
+        self.is_rough = false;
+        self.network.heal();
+        self.note(format_args!("all faults end"));
+        let healed = self.now;
+        loop {
+            self.run_until(self.now + SETTLE_LOOK).await?;
+            if self.is_settled().await? {
+                break;
+            }
+            if self.now > healed + SETTLE_MAX {
+                return Err(Violation::new(
+                    "G1",
+                    format!("the regions are not equal {SETTLE_MAX:?} after all faults"),
+                ));
+            }
+        }
+        self.counts.settled_ms = u64::try_from((self.now - healed).as_millis()).unwrap_or(u64::MAX);
+        self.note(format_args!("all regions are equal"));
+        self.check_all().await
+    }
+
+    pub(super) fn note(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.note(self.now, what);
+    }
+
+    fn later(&mut self, region: u16, after: Duration, life: Option<u32>, what: What) {
+        self.sequence += 1;
+        let at = (self.now + after, self.sequence);
+        self.queue.insert(at, Due { region, life, what });
+    }
+
+    /// In the region's present life only.
+    fn soon(&mut self, region: u16, after: Duration, what: What) {
+        let life = Some(self.regions[&region].life);
+        self.later(region, after, life, what);
+    }
+
+    fn ms(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.rng.random_range(range))
+    }
+
+    pub(super) fn region(&mut self, region: u16) -> &mut Region {
+        self.regions.get_mut(&region).expect("there are as many")
+    }
+
+    async fn run_until(&mut self, until: Duration) -> Step {
+        while let Some((&at, _)) = self.queue.first_key_value()
+            && at.0 <= until
+        {
+            let due = self.queue.remove(&at).expect("it is the first key");
+            self.now = at.0;
+            let region = &self.regions[&due.region];
+            if due.life.is_none_or(|life| life == region.life) {
+                self.step(due.region, due.what).await?;
+            }
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    async fn step(&mut self, region: u16, what: What) -> Step {
+        match what {
+            What::Start => self.start(region).await,
+            What::Dial(server) => self.dial(region, server),
+            What::Frame(link, bytes) => self.receive(region, link, bytes),
+            What::Read {
+                link,
+                shard,
+                origin,
+                from,
+                bytes_max,
+            } => {
+                self.read(region, link, (shard, origin, from), bytes_max)
+                    .await
+            }
+            What::Apply {
+                shard,
+                origin,
+                from,
+                batches,
+            } => self.apply(region, (shard, origin, from), batches).await,
+            What::Tell(event) => self.tell(region, event),
+            What::Timer => self.tell(region, Event::Timer),
+            What::Wall => {
+                let unix_ms = self.regions[&region].wall_unix_ms(self.now);
+                self.later(region, WALL_TICK, None, What::Wall);
+                self.check_now(region).await?;
+                self.tell(region, Event::Wall { unix_ms })
+            }
+            What::Client(client) => {
+                if self.is_rough {
+                    self.act(client).await?;
+                    let pause = self.ms(1..300);
+                    self.later(1, pause, None, What::Client(client));
+                }
+                Ok(())
+            }
+            What::Fault => self.fault().await,
+            What::Mend(to) => {
+                if let Some(path) = self.network.paths.get_mut(&(region, to)) {
+                    path.is_up = true;
+                }
+                self.note(format_args!("r{region} -> r{to} is up again"));
+                Ok(())
+            }
+        }
+    }
+
+    async fn start(&mut self, region: u16) -> Step {
+        let (now, faults) = (self.now, self.rng.random());
+        let started = self.region(region).start(now, faults).await;
+        if let Err(error) = started {
+            if self.regions[&region].disk.is_off() {
+                return self.crash(region);
+            }
+            return Err(Violation::new(
+                "G1",
+                format!("r{region} does not start: {error:#}"),
+            ));
+        }
+        let running = self.regions[&region].running.as_ref();
+        let started = running.map(|running| (running.origin(), running.context.identity.node));
+        self.note(format_args!("r{region} starts: {started:?}"));
+        let unix_ms = self.regions[&region].wall_unix_ms(self.now);
+        self.tell(region, Event::Wall { unix_ms })
+    }
+
+    fn dial(&mut self, puller: u16, server: u16) -> Step {
+        let is_running = |region: u16| self.regions[&region].running.is_some();
+        let link = (is_running(puller) && is_running(server))
+            .then(|| self.network.connect(puller, server))
+            .flatten();
+        let Some(link) = link else {
+            self.later(puller, DIAL_PAUSE, None, What::Dial(server));
+            return Ok(());
+        };
+        self.note(format_args!("r{puller} dials r{server}: link {link}"));
+        // The side that was dialled learns of the connection first, as with QUIC.
+        for (at, peer, role) in [
+            (server, puller, Role::Server),
+            (puller, server, Role::Puller),
+        ] {
+            let peer = RegionId(peer);
+            self.tell(at, Event::Up { link, peer, role })?;
+        }
+        Ok(())
+    }
+
+    fn break_link(&mut self, link: LinkId) -> Step {
+        let Some(gone) = self.network.disconnect(link) else {
+            return Ok(());
+        };
+        for end in [gone.puller, gone.server] {
+            self.tell(end, Event::Down { link })?;
+        }
+        self.later(gone.puller, DIAL_PAUSE, None, What::Dial(gone.server));
+        Ok(())
+    }
+
+    fn receive(&mut self, region: u16, link: LinkId, bytes: Bytes) -> Step {
+        if self.network.link(link).is_none() {
+            return Ok(());
+        }
+        match Frame::decode(bytes) {
+            Ok(frame) => {
+                self.note(format_args!("r{region} gets {} on {link}", frame.name()));
+                self.tell(region, Event::Frame { link, frame })
+            }
+            Err(error) => Err(Violation::new("G17", format!("our own frame: {error}"))),
+        }
+    }
+
+    /// Tells the engine of a region something, and does what it wants.
+    pub(super) fn tell(&mut self, region: u16, event: Event) -> Step {
+        let now = self.now;
+        let Some(running) = &mut self.region(region).running else {
+            return Ok(());
+        };
+        for effect in running.engine.handle(event, now) {
+            self.effect(region, effect)?;
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, region: u16, effect: Effect) -> Step {
+        match effect {
+            Effect::Send { link, frame } => {
+                let (network, rng) = (&mut self.network, &mut self.rng);
+                let arrivals = network.arrivals(rng, self.now, link, region, &frame);
+                let to = self.network.link(link).map(|link| link.other(region));
+                if let Some(to) = to {
+                    let bytes = frame.encode();
+                    for at in arrivals {
+                        self.soon(to, at - self.now, What::Frame(link, bytes.clone()));
+                    }
+                }
+            }
+            Effect::ReadLog {
+                link,
+                shard,
+                origin,
+                from,
+                bytes_max,
+            } => {
+                let after = self.ms(0..3);
+                let read = What::Read {
+                    link,
+                    shard,
+                    origin,
+                    from,
+                    bytes_max,
+                };
+                self.soon(region, after, read);
+            }
+            Effect::Apply {
+                shard,
+                origin,
+                from,
+                batches,
+            } => {
+                let after = self.ms(1..10);
+                let apply = What::Apply {
+                    shard,
+                    origin,
+                    from,
+                    batches,
+                };
+                self.soon(region, after, apply);
+            }
+            Effect::Close { link, reason } => {
+                self.note(format_args!("r{region} closes link {link}: {reason}"));
+                self.break_link(link)?;
+            }
+            Effect::SetTimer { at } => {
+                let after = at.saturating_sub(self.now);
+                self.soon(region, after, What::Timer);
+            }
+            Effect::Alert(alert) => {
+                let promise = match &alert {
+                    Alert::OwnLogLost { .. } | Alert::LaterLife { .. } => "G18",
+                    Alert::Stopped { .. } | Alert::TooOld { .. } => "G1",
+                };
+                return Err(Violation::new(promise, format!("r{region}: {alert:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &mut self,
+        region: u16,
+        link: LinkId,
+        (shard, origin, from): (ShardId, Origin, Stamp),
+        bytes_max: usize,
+    ) -> Step {
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
+        let read = remote::log_after(&running.store, shard, origin, from, bytes_max).await;
+        let batches = match read {
+            Ok(batches) => batches,
+            Err(error) => return self.failed(region, &error),
+        };
+        let to = batches.last().map_or(from, |(stamp, _)| *stamp);
+        self.note(format_args!(
+            "r{region} reads {shard} {origin} {from}..{to}"
+        ));
+        let event = Event::LogRead {
+            link,
+            shard,
+            origin,
+            from,
+            to,
+            batches,
+        };
+        self.tell(region, event)
+    }
+
+    async fn apply(
+        &mut self,
+        region: u16,
+        (shard, origin, from): (ShardId, Origin, Stamp),
+        batches: Vec<(Stamp, Bytes)>,
+    ) -> Step {
+        let unix_ms = self.regions[&region].wall_unix_ms(self.now);
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
+        remote::observe(&running.context, &batches, unix_ms);
+        let (store, context) = (&running.store, &running.context);
+        let given = batches.clone();
+        let applied = remote::apply(store, context, None, shard, origin, from, given).await;
+        let to = match applied {
+            Ok(Applied::At(to)) => to,
+            Ok(Applied::Stopped { at, reason }) => {
+                let what = format!("r{region} cannot apply {shard} {origin} {at}: {reason}");
+                return Err(Violation::new("G1", what));
+            }
+            Err(error) => {
+                let applied = Event::Applied {
+                    shard,
+                    origin,
+                    to: from,
+                };
+                self.soon(region, FAULT_PAUSE, What::Tell(applied));
+                return self.failed(region, &error);
+            }
+        };
+        self.note(format_args!(
+            "r{region} applies {shard} {origin} {from}..{to}"
+        ));
+        if to > from {
+            self.check_causality(region, &batches).await?;
+        }
+        // A crash may fall between the commit and the news of it.
+        let after = self.ms(0..3);
+        self.soon(
+            region,
+            after,
+            What::Tell(Event::Applied { shard, origin, to }),
+        );
+        Ok(())
+    }
+
+    /// The store has failed: its region dies if that is for good.
+    pub(super) fn failed(&mut self, region: u16, error: &StoreError) -> Step {
+        self.note(format_args!("r{region}: {error}"));
+        if self.regions[&region].disk.is_off() {
+            return self.crash(region);
+        }
+        Ok(())
+    }
+
+    /// News of an own commit.
+    pub(super) fn committed(&mut self, region: u16, shard: ShardId, origin: Origin, stamp: Stamp) {
+        let after = self.ms(0..3);
+        let appended = Event::Appended {
+            shard,
+            origin,
+            stamp,
+        };
+        self.soon(region, after, What::Tell(appended));
+    }
+
+    pub(super) fn crash(&mut self, region: u16) -> Step {
+        self.counts.crashes += 1;
+        let keep = self.rng.random_bool(0.5);
+        self.note(format_args!(
+            "r{region} crashes; what was not synced is {}",
+            if keep { "there" } else { "gone" }
+        ));
+        self.region(region).crash(keep);
+        self.down(region)
+    }
+
+    /// Its links break, and it starts again later.
+    fn down(&mut self, region: u16) -> Step {
+        for link in self.network.links_of(region) {
+            self.break_link(link)?;
+        }
+        let after = self.ms(50..3_000);
+        self.later(region, after, None, What::Start);
+        Ok(())
+    }
+
+    async fn fault(&mut self) -> Step {
+        if !self.is_rough {
+            return Ok(());
+        }
+        let next = self.ms(100..1_200);
+        self.later(1, next, None, What::Fault);
+        let region = self.rng.random_range(1..=REGIONS);
+        let others: Vec<u16> = (1..=REGIONS).filter(|other| *other != region).collect();
+        let other = *others.choose(&mut self.rng).expect("there are others");
+        match self.rng.random_range(0..100) {
+            0..20 => {
+                if self.regions[&region].running.is_some() {
+                    return self.crash(region);
+                }
+            }
+            20..40 => {
+                let moments = [Moment::BeforeWrite, Moment::BeforeSync, Moment::AfterSync];
+                let moment = *moments.choose(&mut self.rng).expect("there are three");
+                self.note(format_args!("r{region} will lose its power: {moment:?}"));
+                self.regions[&region].disk.fail_at_next_write(moment);
+            }
+            40..60 => {
+                self.counts.cuts += 1;
+                let both = self.rng.random_bool(0.5);
+                self.cut(region, other);
+                if both {
+                    self.cut(other, region);
+                }
+            }
+            60..80 => {
+                let delay = self.ms(1..400);
+                let jitter = self.ms(0..200);
+                let (loss, double) = (
+                    self.rng.random_range(0.0..0.2),
+                    self.rng.random_range(0.0..0.1),
+                );
+                self.note(format_args!("r{region} -> r{other}: {delay:?} + {jitter:?}, {loss:.2} lost, {double:.2} doubled"));
+                let path = self.network.paths.get_mut(&(region, other));
+                let path = path.expect("there is one between any two");
+                (path.delay, path.jitter, path.loss, path.double) = (delay, jitter, loss, double);
+            }
+            80..96 => {
+                self.counts.steps += 1;
+                let skew = self.rng.random_range(-SKEW_MAX_MS..=SKEW_MAX_MS);
+                self.note(format_args!("the clock of r{region} is wrong by {skew} ms"));
+                self.region(region).skew_ms = skew;
+            }
+            _ => return self.destroy(region).await,
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, from: u16, to: u16) {
+        self.note(format_args!("r{from} -> r{to} is cut"));
+        if let Some(path) = self.network.paths.get_mut(&(from, to)) {
+            path.is_up = false;
+        }
+        let after = self.ms(200..5_000);
+        self.later(from, after, None, What::Mend(to));
+    }
+
+    /// A region loses its disk while all others run: what nobody else has is lost with it.
+    async fn destroy(&mut self, region: u16) -> Step {
+        if self.regions.values().any(|region| region.running.is_none()) {
+            return Ok(());
+        }
+        self.note(format_args!("the disk of r{region} is destroyed"));
+        self.note_losses(region).await?;
+        self.counts.destroyed += 1;
+        self.region(region).destroy();
+        self.down(region)
+    }
+}
