@@ -46,6 +46,9 @@ pub enum WriteError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// This node takes no writes now, for a reason that its readiness tells as well.
+    #[error("{0}")]
+    Closed(&'static str),
     /// Too many writes wait in front of this shard.
     #[error("too many writes are waiting")]
     Overloaded,
@@ -106,7 +109,7 @@ impl Batchers {
     /// Commits one command with whatever else waits for its shard.
     pub async fn write(&self, shards: u16, command: Command) -> Result<Written, WriteError> {
         if let Some(why) = self.gate.refusal() {
-            return Err(StoreError::Unavailable(why.into()).into());
+            return Err(WriteError::Closed(why));
         }
         let shard = command.conversation.shard(shards);
         let (reply, answer) = oneshot::channel();
@@ -157,9 +160,7 @@ impl Batcher {
             match self.gate.refusal() {
                 Some(why) => {
                     for job in batch {
-                        let _ = job
-                            .reply
-                            .send(Err(StoreError::Unavailable(why.into()).into()));
+                        let _ = job.reply.send(Err(WriteError::Closed(why)));
                     }
                 }
                 None => self.commit(batch).await,
@@ -206,6 +207,9 @@ impl Batcher {
                         StoreError::TooLarge("the write does not fit into one batch")
                     } else {
                         tracing::warn!(shard = %self.shard, %error, "a batch was not committed");
+                        if matches!(error, StoreError::Fatal(_)) {
+                            self.gate.shut_for_good();
+                        }
                         error
                     };
                     for reply in replies {

@@ -96,7 +96,8 @@ pub enum Store {
 pub struct FoundationDb {
     /// `store.cluster_file`. The client keeps it up to date: its folder must be writable.
     pub cluster_file: PathBuf,
-    /// `store.prefix`: stands before all keys. Stores with different prefixes can share a cluster.
+    /// `store.prefix`, default `whimbrel/`: stands before all keys. Stores with different prefixes can
+    /// share a cluster.
     pub prefix: String,
     /// `store.tls`: certificates towards the cluster.
     pub tls: Option<FoundationDbTls>,

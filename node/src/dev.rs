@@ -318,7 +318,10 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
     }
     let mut died = Vec::new();
     while let Some(exit) = tasks.join_next().await {
-        if let Exit::Died { name, how, .. } = exit.context("the watch of a node panicked")? {
+        // The process that runs the cluster stops them all when it ends.
+        if let Exit::Died { name, how, .. } = exit.context("the watch of a node panicked")?
+            && !how.success()
+        {
             died.push(format!("{name} stopped ({how})"));
         }
     }

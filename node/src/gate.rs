@@ -16,12 +16,12 @@ pub struct WriteGate {
 }
 
 impl WriteGate {
-    /// Peers hold no more of our log than we do, or none can be reached.
-    pub fn open(&self) {
+    /// Peers hold no more of our log than we do, or none can be reached. Whether it was shut before.
+    pub fn open(&self) -> bool {
         // A store that has lost commits stays shut.
-        let _ = self
-            .state
-            .compare_exchange(STARTING, OPEN, Ordering::Relaxed, Ordering::Relaxed);
+        self.state
+            .compare_exchange(STARTING, OPEN, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// A peer holds commits of ours that our store does not have: stamping anything on top of that
@@ -34,7 +34,7 @@ impl WriteGate {
     pub fn refusal(&self) -> Option<&'static str> {
         match self.state.load(Ordering::Relaxed) {
             STARTING => Some("the node has just started and waits for its peers"),
-            LOST => Some("this region's store has lost commits that a peer holds"),
+            LOST => Some("this region's store has lost commits, or has a later life"),
             _ if self.store_away.load(Ordering::Relaxed) => Some("the store does not answer"),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! `whimbrel-node`: parses the command line and hands over.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -330,10 +331,15 @@ async fn migrate(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let Some(to) = open::foundationdb(cluster, &shutdown).await? else {
         bail!("interrupted before anything was copied");
     };
-    let mut bar = migrate::Bar::default();
-    let moved = migrate::run(&from, &to, &config, &shutdown, |step| bar.show(step)).await;
-    bar.end();
-    let Some(moved) = moved? else {
+    let bar = RefCell::new(migrate::Bar::default());
+    let show = |step| bar.borrow_mut().show(step);
+    // Where the cluster goes away it goes on when that is back.
+    let moved = open::until_reached(&shutdown, async || {
+        migrate::run(&from, &to, &config, &shutdown, show).await
+    })
+    .await;
+    bar.borrow().end();
+    let Some(moved) = moved?.flatten() else {
         bail!("interrupted; run it again to go on where it stood");
     };
     println!(

@@ -106,7 +106,7 @@ pub async fn run(
     let all = match compared {
         Ok(all) => all,
         Err(difference) => {
-            this.clear_and_mark(&moving.anew()).await?;
+            this.take_over(&moving.anew()).await?;
             bail!(
                 "{difference} in {}, which somebody else has written to, or which is damaged; \
                  what was copied is cleared, run this again",
@@ -134,44 +134,64 @@ struct Migration<'a> {
 impl Migration<'_> {
     /// Where to begin: at the start of the keys, or where an earlier attempt stood.
     async fn begin(&self, progress: &mut impl FnMut(Progress)) -> anyhow::Result<Moving> {
-        let data_dir = self.config.data_dir.display();
-        let (incarnation, nodes) = match self.look(self.from).await? {
+        let old_place = format!("data_dir: the store in {}", self.config.data_dir.display());
+        let place = origin::place(self.config);
+        let (incarnation, nodes, moved) = match self.look(self.from).await? {
             Found::Life {
-                incarnation, nodes, ..
-            } => (incarnation, nodes),
-            Found::New => bail!("data_dir: there is no store in {data_dir} that could be moved"),
+                incarnation,
+                nodes,
+                moved,
+            } => (incarnation, nodes, moved),
+            Found::New => bail!("{old_place} holds nothing that could be moved"),
             Found::Other(name) => {
-                bail!("data_dir: the store in {data_dir} is of another {name} than the config says")
+                bail!("{old_place} was made for another {name} than the config's")
             }
-            Found::MovingIn(_) => bail!("data_dir: the store in {data_dir} is half a copy itself"),
+            Found::MovingIn(_) => bail!("{old_place} is half a copy itself"),
         };
         let fresh = Moving {
             incarnation,
             nodes,
+            facts: self.facts.to_bytes(),
+            attempt: rand::random(),
             ..Moving::default()
         };
-        let moving = match self.look(self.to).await? {
-            Found::MovingIn(old) if (old.incarnation, old.nodes) == (incarnation, nodes) => old,
+        let found = self.look(self.to).await?;
+        if let Some(moved) = moved
+            && !matches!(&found, Found::MovingIn(old) if old.is_of(&fresh))
+        {
+            // Only the last step of the move there may be missing.
+            bail!(
+                "{old_place} was moved to {} already; start the region's nodes there, or run \
+                 `whimbrel-node restored` with the old section [store] first to move it once more",
+                moved.place
+            );
+        }
+        let moving = match found {
+            Found::MovingIn(old) if old.is_of(&fresh) => Moving {
+                attempt: fresh.attempt,
+                ..old
+            },
+            Found::MovingIn(old) if old.facts != fresh.facts => bail!(
+                "{place} is half a copy of another region's store; give a prefix of its own, or \
+                 clear it with `fdbcli` if that move was given up"
+            ),
             Found::MovingIn(_) => {
                 progress(Progress::Anew);
-                self.clear_and_mark(&fresh).await?;
                 fresh
             }
             Found::New => {
                 ensure!(
                     self.is_empty().await?,
-                    "{} holds rows that are not Whimbrel's; give it a prefix of its own",
-                    origin::place(self.config)
+                    "{place} holds rows that are not Whimbrel's; give it a prefix of its own"
                 );
-                self.clear_and_mark(&fresh).await?;
                 fresh
             }
             Found::Life { .. } | Found::Other(_) => bail!(
-                "{} is in use by a region already; give an empty one, or start the region's nodes \
-                 if this is where it was moved to",
-                origin::place(self.config)
+                "{place} is in use by a region already; give an empty one, or start the region's \
+                 nodes if this is where it was moved to"
             ),
         };
+        self.take_over(&moving).await?;
         let rows = moving.rows + self.count_after(&moving.last).await?;
         progress(Progress::Begun {
             rows,
@@ -202,19 +222,33 @@ impl Migration<'_> {
         Ok(page.await?.rows.is_empty())
     }
 
-    async fn clear_and_mark(&self, moving: &Moving) -> anyhow::Result<()> {
+    /// From now on only this attempt writes to the new store. With nothing copied yet it is cleared.
+    async fn take_over(&self, moving: &Moving) -> anyhow::Result<()> {
         let moving = moving.clone();
-        self.to
-            .run(RunOptions::default(), move |tx| {
-                let moving = moving.clone();
-                async move {
-                    tx.clear_range(FIRST, KEYS_END);
+        let taken = self.to.run(RunOptions::default(), move |tx| {
+            let moving = moving.clone();
+            async move {
+                // Somebody else may have begun since the look.
+                let is_free = match origin::moving(&tx).await? {
+                    Some(old) => old.facts == moving.facts,
+                    None => tx.get(&keys::meta("incarnation"), false).await?.is_none(),
+                };
+                if is_free {
+                    if moving.last.is_empty() {
+                        tx.clear_range(FIRST, KEYS_END);
+                    }
                     origin::mark_moving(&tx, &moving);
-                    Ok(())
                 }
-            })
-            .await?;
+                Ok(is_free)
+            }
+        });
+        ensure!(taken.await?.value, "{}", self.taken());
         Ok(())
+    }
+
+    fn taken(&self) -> String {
+        let place = origin::place(self.config);
+        format!("{place} was taken over by another `whimbrel-node migrate`; only one may run")
     }
 
     /// A part of the old store's rows; also those that stay behind.
@@ -269,9 +303,12 @@ impl Migration<'_> {
             let write = self.to.run(RunOptions::default(), move |tx| {
                 let (rows, row) = (rows.clone(), row.clone());
                 async move {
-                    put(&tx, &rows);
-                    origin::mark_moving(&tx, &row);
-                    Ok(())
+                    let is_ours = is_ours(&tx, row.attempt).await?;
+                    if is_ours {
+                        put(&tx, &rows);
+                        origin::mark_moving(&tx, &row);
+                    }
+                    Ok(is_ours)
                 }
             });
             // The next part is read while this one is written.
@@ -283,7 +320,9 @@ impl Migration<'_> {
                 }
             };
             let (written, read) = tokio::join!(write, read);
-            let stamp = written?.stamp.context("a commit that wrote has a stamp")?;
+            let written = written?;
+            ensure!(written.value, "{}", self.taken());
+            let stamp = written.stamp.context("a commit that wrote has a stamp")?;
             page = read?;
             *moving = next;
             progress(Progress::Copied(moving.rows));
@@ -337,10 +376,9 @@ impl Migration<'_> {
         for shard in (0..identity.shards).map(ShardId) {
             let old = digest::conversations(self.from, shard).await?;
             let new = digest::conversations(self.to, shard).await?;
-            ensure!(
-                old == new,
-                "shard {shard}: the stores hold other conversations"
-            );
+            if old != new {
+                return Ok(Err(format!("shard {shard} has other conversations")));
+            }
             all.extend(old);
         }
         progress(Progress::Comparing(all.len() as u64));
@@ -379,6 +417,11 @@ impl Migration<'_> {
     async fn end(&self, moving: &Moving) -> anyhow::Result<(Origin, Origin)> {
         let (shards, now) = (self.config.cluster.shards, origin::unix_s(unix_ms())?);
         let (old, place) = (self.old_origin(moving), origin::place(self.config));
+        let attempt = moving.attempt;
+        let ours = self.to.read(RunOptions::default(), move |tx| async move {
+            is_ours(&tx, attempt).await
+        });
+        ensure!(ours.await?, "{}", self.taken());
         let marked = self.from.run(RunOptions::default(), move |tx| {
             let place = place.clone();
             async move {
@@ -396,13 +439,26 @@ impl Migration<'_> {
         let ended = self.to.run(RunOptions::default(), move |tx| {
             let facts = facts.clone();
             async move {
-                facts.write(&tx);
-                origin::renew(&tx, shards, old, new).await
+                let is_ours = is_ours(&tx, attempt).await?;
+                if is_ours {
+                    facts.write(&tx);
+                    origin::renew(&tx, shards, old, new).await?;
+                }
+                // An attempt of this very transaction may have landed without our knowing.
+                let life = tx.get(&keys::meta("incarnation"), false).await?;
+                let is_done = life.as_deref() == Some(&new.incarnation.to_be_bytes()[..]);
+                Ok(is_ours || is_done)
             }
         });
-        ended.await?;
+        ensure!(ended.await?.value, "{}", self.taken());
         Ok((old, new))
     }
+}
+
+/// Whether an attempt is the one that copies.
+async fn is_ours(tx: &Transaction, attempt: u64) -> Result<bool, StoreError> {
+    let moving = origin::moving(tx).await?;
+    Ok(moving.is_some_and(|moving| moving.attempt == attempt))
 }
 
 /// The first key that there can be.

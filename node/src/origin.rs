@@ -48,6 +48,11 @@ impl Facts {
         Ok(None)
     }
 
+    /// All of them, to tell stores apart.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|(_, value)| value.clone()).collect()
+    }
+
     /// Writes them into a store that has none.
     pub fn write(&self, tx: &Transaction) {
         for (name, value) in self.0.iter() {
@@ -102,6 +107,12 @@ pub struct Moving {
     /// Rows that were copied.
     #[prost(uint64, tag = "4")]
     pub rows: u64,
+    /// Whose store is copied: its facts.
+    #[prost(bytes = "vec", tag = "5")]
+    pub facts: Vec<u8>,
+    /// The attempt that copies, by chance: another one may have taken over.
+    #[prost(uint64, tag = "6")]
+    pub attempt: u64,
 }
 
 impl Moving {
@@ -109,10 +120,16 @@ impl Moving {
     #[must_use]
     pub fn anew(&self) -> Self {
         Self {
-            incarnation: self.incarnation,
-            nodes: self.nodes,
-            ..Self::default()
+            last: Vec::new(),
+            rows: 0,
+            ..self.clone()
         }
+    }
+
+    /// Whether it copies the same store in the same state.
+    pub fn is_of(&self, other: &Self) -> bool {
+        let of = |m: &Self| (m.facts.clone(), m.incarnation, m.nodes);
+        of(self) == of(other)
     }
 }
 
@@ -122,8 +139,7 @@ impl Moving {
 ///
 /// Those of the store.
 pub async fn look(tx: &Transaction, facts: &Facts) -> Result<Found, StoreError> {
-    if let Some(row) = tx.get(&keys::meta("moving"), false).await? {
-        let moving = Moving::decode(&row[..]).map_err(|error| corrupt(error.into()))?;
+    if let Some(moving) = moving(tx).await? {
         return Ok(Found::MovingIn(moving));
     }
     let Some(stored) = tx.get(&keys::meta("incarnation"), false).await? else {
@@ -141,6 +157,18 @@ pub async fn look(tx: &Transaction, facts: &Facts) -> Result<Found, StoreError> 
         nodes: nodes(tx).await?,
         moved: moved.map_err(|error| corrupt(error.into()))?,
     })
+}
+
+/// How far a move into a store has come, if one has begun.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn moving(tx: &Transaction) -> Result<Option<Moving>, StoreError> {
+    let row = tx.get(&keys::meta("moving"), false).await?;
+    row.map(|row| Moving::decode(&row[..]))
+        .transpose()
+        .map_err(|error| corrupt(error.into()))
 }
 
 async fn nodes(tx: &Transaction) -> Result<u64, StoreError> {
@@ -232,12 +260,21 @@ pub fn place(config: &Config) -> String {
     }
 }
 
+/// The config's key for a fact.
+fn key_of(name: &str) -> &str {
+    match name {
+        "cluster" => "cluster.id",
+        "shards" => "cluster.shards",
+        other => other,
+    }
+}
+
 /// Says that a store belongs to somebody else.
 pub fn other(config: &Config, name: &str) -> anyhow::Error {
     anyhow::anyhow!(
-        "{} is of another {name}; point it at the right store, or correct cluster and region in \
-         the config",
-        place(config)
+        "{} was made for another {}; point it at the right store, or correct the config",
+        place(config),
+        key_of(name)
     )
 }
 

@@ -468,6 +468,11 @@ impl Replicator {
         }));
     }
 
+    /// Whether the cluster has no other region.
+    fn is_alone(&self) -> bool {
+        self.context.context.identity.regions.len() < 2
+    }
+
     fn why_not_ready(&mut self, peers: &BTreeMap<RegionId, PeerView>) -> Option<&'static str> {
         if self.context.gate.is_lost() {
             return self.context.gate.refusal();
@@ -488,7 +493,13 @@ impl Replicator {
         if self.checks.load(Ordering::Acquire) > 0 {
             return Some("comparing the own log with what peers hold of it");
         }
-        self.context.gate.open();
+        if self.context.gate.open() && self.readiness.targets.is_empty() && !self.is_alone() {
+            tracing::warn!(
+                "no other region was heard, so nobody can tell whether this store is whole; writes \
+                 are taken all the same. If it came back from a backup, stop this node at once and \
+                 run `whimbrel-node restored`"
+            );
+        }
         let held = self.context.tailers.held_all();
         let caught_up = self.readiness.targets.values().all(|target| {
             target.iter().all(|(shard, wanted)| {

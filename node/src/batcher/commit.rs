@@ -83,6 +83,7 @@ pub async fn commit(
     let own = context.identity.origin;
     let (context, kept) = (context.clone(), attempts.clone());
     let (wall, go_along) = (Arc::new(wall), Arc::new(go_along));
+    let is_shared = store.is_shared();
     let committed = store
         .run(RunOptions::default(), move |tx| {
             let (context, commands) = (context.clone(), commands.clone());
@@ -90,7 +91,8 @@ pub async fn commit(
             let (kept, attempt) = (kept.clone(), counter.fetch_add(1, Ordering::Relaxed));
             async move {
                 let identity = context.identity.clone();
-                let (landed, execution) = tokio::try_join!(
+                let ((), landed, execution) = tokio::try_join!(
+                    check_life(&tx, &identity, is_shared),
                     landed_before(&tx, shard, identity.node, number),
                     Execution::begin(context, tx.clone(), shard, wall(), &commands)
                 )?;
@@ -142,6 +144,26 @@ pub async fn commit(
         wrote: stamp.is_some(),
         touched,
     })
+}
+
+/// A node that was away for long may wake up in a store that was given a new life meanwhile: what it
+/// stamps must not be taken for that of the old one.
+async fn check_life(
+    tx: &Transaction,
+    identity: &Identity,
+    is_shared: bool,
+) -> Result<(), StoreError> {
+    // An embedded store is held by its node from the start to the end.
+    if is_shared {
+        let life = tx.get(&keys::meta("incarnation"), false).await?;
+        let own = identity.origin.incarnation.to_be_bytes();
+        if life.as_deref() != Some(&own[..]) {
+            return Err(StoreError::Fatal(
+                "it was given a new life; start this node anew".into(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Did an earlier attempt at this batch land, although its outcome was unknown?

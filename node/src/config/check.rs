@@ -292,12 +292,16 @@ fn store(mut section: Section<'_>, issues: &mut Issues) -> Option<Store> {
         Some(other) => {
             let problem = format!("`{other}` is unknown");
             issues.add(section.key("engine"), problem, remedy);
-            None
+            // What else stands there may be right for the engine that was meant.
+            return None;
         }
     };
     section.end(issues);
     store
 }
+
+/// Where `store.prefix` is left away: who forgets it must not get another store than who writes it.
+const PREFIX: &str = "whimbrel/";
 
 fn foundationdb(section: &mut Section<'_>, issues: &mut Issues) -> Option<FoundationDb> {
     if !cfg!(feature = "foundationdb") {
@@ -314,7 +318,7 @@ fn foundationdb(section: &mut Section<'_>, issues: &mut Issues) -> Option<Founda
     let remedy = format!("give at most {PREFIX_BYTES_MAX} bytes, such as \"whimbrel/\"");
     let prefix: String = section
         .optional("prefix", &remedy, issues)
-        .unwrap_or_default();
+        .unwrap_or_else(|| PREFIX.to_owned());
     if prefix.len() > PREFIX_BYTES_MAX {
         let problem = format!("has {} bytes", prefix.len());
         issues.add(section.key("prefix"), problem, &remedy);

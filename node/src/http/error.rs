@@ -125,6 +125,10 @@ impl From<WriteError> for Failure {
         match error {
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::Store(error) => error.into(),
+            WriteError::Closed(why) => Self::new(
+                ProblemCode::StoreUnavailable,
+                format!("{why}; try another region, or retry with the same idempotency key"),
+            ),
             WriteError::Overloaded => Self::new(
                 ProblemCode::Overloaded,
                 "too many writes are waiting; retry with the same idempotency key",

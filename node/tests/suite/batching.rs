@@ -105,6 +105,18 @@ impl Region {
 
     /// A node with an identity that it was given.
     pub(crate) async fn of(store: Store, identity: Identity) -> Self {
+        // As at the start of a node, unless that has done it.
+        let life = identity.origin.incarnation;
+        loop {
+            let begun = store.run(RunOptions::default(), move |tx| async move {
+                tx.set(&keys::meta("incarnation"), &life.to_be_bytes());
+                Ok(())
+            });
+            match begun.await {
+                Ok(_) => break,
+                Err(error) => assert!(error.to_string().contains("unknown"), "{error}"),
+            }
+        }
         let identity = Arc::new(identity);
         let context = Context {
             identity: identity.clone(),
@@ -128,7 +140,7 @@ impl Region {
         };
         let tailers = Tailers::start(&tailer_context, &tasks).await.unwrap();
         let gate = Arc::new(WriteGate::default());
-        gate.open();
+        assert!(gate.open());
         let batchers = Batchers::start(&store, &context, &tailers, &metrics, gate, &tasks);
         Self {
             store,

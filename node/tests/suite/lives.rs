@@ -33,9 +33,14 @@ struct Old {
 
 impl Old {
     async fn new() -> Self {
+        Self::of("eu").await
+    }
+
+    async fn of(region: &str) -> Self {
         let dir = folder();
         let shards = format!("shards = {SHARDS}\n\n[[cluster.regions]]");
         let text = GOOD.replacen("[[cluster.regions]]", &shards, 1);
+        let text = text.replacen("\"eu\"", &format!("{region:?}"), 1);
         let config = load(dir.path(), &text).unwrap();
         let store = open(&dir.path().join("old"));
         let this = Self {
@@ -164,7 +169,7 @@ async fn g1_g4_a_store_moves_whole_and_goes_on_where_it_was_interrupted() {
     let refused = origin::take_up(&old.store, &old.config, unix_ms()).await;
     assert!(refused.unwrap_err().to_string().contains("was moved to"));
     let again = old.migrate(&to).await.unwrap_err().to_string();
-    assert!(again.contains("in use by a region already"), "{again}");
+    assert!(again.contains("already"), "{again}");
     // Who goes back at once is another one again.
     let (_, back) = restored::run(&old.store, &old.config).await.unwrap();
     assert!(back.incarnation > moved.after.incarnation);
@@ -244,6 +249,60 @@ async fn a_store_that_holds_anything_else_is_refused_and_so_are_versions_that_ar
     raise(&young).await;
     let (moved, steps) = old.migrate(&young).await.unwrap();
     assert_eq!(copied_before(&steps), moved.unwrap().rows, "nothing twice");
+}
+
+/// Both regions were made within one second, and started as often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_a_region_does_not_go_on_with_the_half_copy_of_another() {
+    let (eu, us) = loop {
+        let (eu, us) = (Old::of("eu").await, Old::of("us-east").await);
+        let life = async |old: &Old| {
+            let taken = origin::take_up(&old.store, &old.config, unix_ms()).await;
+            taken.unwrap().0.origin.incarnation
+        };
+        if life(&eu).await == life(&us).await {
+            break (eu, us);
+        }
+    };
+    let to = eu.target().await;
+    eu.migrate_until(&to, is_copy).await.unwrap();
+    let error = us.migrate(&to).await.unwrap_err().to_string();
+    assert!(
+        error.contains("half a copy of another region's store"),
+        "{error}"
+    );
+    assert!(eu.migrate(&to).await.unwrap().0.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_of_two_moves_at_once_one_ends() {
+    let old = Old::new().await;
+    let to = old.target().await;
+    let (one, other) = tokio::join!(old.migrate(&to), old.migrate(&to));
+    let ends = [one, other].map(|end| end.map(|(moved, _)| moved.is_some()));
+    let done = ends.iter().filter(|end| matches!(end, Ok(true))).count();
+    assert_eq!(done, 1, "{ends:?}");
+    for error in ends.into_iter().filter_map(Result::err) {
+        let error = error.to_string();
+        let told = ["taken over by another", "already"];
+        assert!(told.iter().any(|words| error.contains(words)), "{error}");
+    }
+    let region = old.region(&to).await;
+    assert_eq!(region.timeline(old.conversation).await.len(), POSTS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_what_was_moved_is_not_moved_elsewhere_too() {
+    let old = Old::new().await;
+    let to = old.target().await;
+    assert!(old.migrate(&to).await.unwrap().0.is_some());
+    let second = open(&old.dir.path().join("second"));
+    raise(&second).await;
+    let error = old.migrate(&second).await.unwrap_err().to_string();
+    assert!(error.contains("was moved to"), "{error}");
+    // Unless it has taken a new life itself.
+    restored::run(&old.store, &old.config).await.unwrap();
+    assert!(old.migrate(&second).await.unwrap().0.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

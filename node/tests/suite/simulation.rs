@@ -15,7 +15,7 @@ fn g1_to_g13_hold_over_a_hundred_seeds() {
     println!("WHIMBREL_SEED={from}");
     let sum = Mutex::new(Counts::default());
     let violated = run_all(from, SEEDS, |report| {
-        sum.lock().unwrap().add(&report.counts)
+        sum.lock().unwrap().add(&report.counts);
     });
     if let Some(report) = violated {
         let violation = report.violation.unwrap();

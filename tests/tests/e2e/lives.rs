@@ -169,10 +169,7 @@ async fn g1_g8_a_region_moves_to_foundationdb_with_all_it_has() {
         "{moved:?}"
     );
     let again = node(&args, &file);
-    assert!(
-        text_of(&again.stderr).contains("in use by a region already"),
-        "{again:?}"
-    );
+    assert!(text_of(&again.stderr).contains("already"), "{again:?}");
 
     // The old store takes no node any more.
     cluster.node_mut("eu").set_store(embedded);

@@ -73,7 +73,10 @@ pub(crate) fn endpoints(
         (None, Some(dev), _) => dev
             .regions
             .iter()
-            .map(|region| Endpoint::named(&region.name, &region.url))
+            .flat_map(|region| {
+                let nodes = region.nodes.iter();
+                nodes.map(|node| Endpoint::named(&region.name, &node.url))
+            })
             .collect(),
         (None, None, Some(list)) => Endpoint::parse_list(&list)?,
         (None, None, None) => {

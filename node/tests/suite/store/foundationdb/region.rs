@@ -14,6 +14,7 @@ use whimbrel_node::batcher::WriteError;
 use whimbrel_node::command::Action;
 use whimbrel_node::dev::foundationdb::Engine;
 use whimbrel_node::nodes::{LEASE, Nodes};
+use whimbrel_node::store::{RunOptions, keys};
 use whimbrel_replication::id::{ConversationId, NodeId, ShardId, Stamp};
 use whimbrel_replication::op::ConversationKind;
 
@@ -262,4 +263,31 @@ async fn g18_writes_are_refused_while_the_server_is_away() {
     running.restart().unwrap();
     write_at_last(&region, "ada", "key", action(), conversation).await;
     assert_eq!(region.timeline(conversation).await.len(), 1);
+}
+
+/// The store came back from a backup and was given a new life while a node of the old one was paused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g18_a_node_that_was_away_writes_nothing_into_a_new_life() {
+    let Some(store) = server::shared(Engine::Ssd).await else {
+        return;
+    };
+    let region = Region::over(store.clone(), 1, NodeId(1)).await;
+    let (conversation, create) = room(&["ben"]);
+    region.write("ada", "room", create, conversation).await;
+    let renew = store.run(RunOptions::default(), |tx| async move {
+        tx.set(&keys::meta("incarnation"), &2_u32.to_be_bytes());
+        Ok(())
+    });
+    renew.await.unwrap();
+    let mut post_once = async |key: &str| {
+        let action = post(&conversation, "ada", key, key).1;
+        let end = region.try_write("ada", key, action, conversation).await;
+        end.unwrap_err().to_string()
+    };
+    let error = post_once("first").await;
+    assert!(error.contains("given a new life"), "{error}");
+    // From then on it does not even try.
+    let error = post_once("second").await;
+    assert!(error.contains("lost commits"), "{error}");
+    assert_eq!(region.timeline(conversation).await, []);
 }
