@@ -82,7 +82,7 @@ enum Command {
     },
     /// Simulate whole regions in virtual time, with faults, and check what was promised
     ///
-    /// Each seed is a run of three regions over twenty virtual seconds of crashes, cuts, bad links,
+    /// Each seed is a run of three regions over twelve virtual seconds of crashes, cuts, bad links,
     /// wrong clocks and lost disks, and what follows until all are equal. Ends with 0 only if every
     /// run held. The same seed gives the same run.
     Simulate(SimulateArgs),

@@ -21,7 +21,7 @@ use crate::store::StoreError;
 use crate::store::embedded::Moment;
 
 /// How long clients write and faults come.
-const FAULTS_FOR: Duration = Duration::from_secs(20);
+const FAULTS_FOR: Duration = Duration::from_secs(12);
 /// Within so long after that all regions must be equal.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// Between two looks whether they are.
