@@ -25,7 +25,7 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<R
     bar.enable_steady_tick(Duration::from_millis(200));
     let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
     let violated: Mutex<Option<Report>> = Mutex::new(None);
-    let sum = Mutex::new(Counts::default());
+    let (sum, runs) = (Mutex::new(Counts::default()), AtomicU64::new(0));
     let lock = || violated.lock().unwrap_or_else(PoisonError::into_inner);
     let began = Instant::now();
     let worker = || {
@@ -35,6 +35,7 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<R
                 return;
             }
             let report = run(seed);
+            runs.fetch_add(1, Ordering::Relaxed);
             bar.inc(1);
             bar.suspend(|| each(&report));
             sum.lock()

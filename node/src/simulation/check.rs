@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::reaction::Reaction;
 use whimbrel_replication::cursor::ShardCursor;
-use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place, Stamp};
+use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place, ShardId, Stamp};
 use whimbrel_replication::op::{Batch, OpKind};
 
 use super::Violation;
 use super::ledger::Effect;
 use super::region::{Running, SHARDS};
 use super::world::{Step, World};
+use crate::apply::rows::ArrivalRow;
 use crate::apply::{corrupt, shown};
 use crate::digest::{self, Digests};
-use crate::store::keys::Scope;
+use crate::store::keys::{self, Scope};
 use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction};
 
 type Read<T> = Result<T, StoreError>;
@@ -70,6 +72,12 @@ impl World {
                 }
             }
         }
+        for shard in (0..SHARDS).map(ShardId) {
+            if let Some(twice) = twice(&running.store, shard).await.map_err(failed)? {
+                let what = format!("r{region} has taken {twice:?} of shard {shard} twice");
+                return Err(Violation::new("G7", what));
+            }
+        }
         for acked in &self.ledger.acked {
             if let Some(broken) = missing(running, &acked.effect).await.map_err(failed)?
                 && !acked.is_lost
@@ -97,7 +105,8 @@ impl World {
         Ok(())
     }
 
-    /// Once a second: what peers are taken to hold is on their disks, and markers have not gone back.
+    /// Once a second: what peers are taken to hold is on their disks, and neither cursors nor markers
+    /// have gone back.
     pub(super) async fn check_now(&mut self, region: u16) -> Step {
         let Some(running) = &self.regions[&region].running else {
             return Ok(());
@@ -125,6 +134,13 @@ impl World {
                 }
             }
         }
+        let mut all_held = Vec::new();
+        for shard in (0..SHARDS).map(ShardId) {
+            let Ok(held) = running.held(shard).await else {
+                return Ok(());
+            };
+            all_held.push((shard, held));
+        }
         let mut seen = Vec::new();
         for (nth, conversation) in self.conversations.iter().enumerate() {
             for client in self.users() {
@@ -133,6 +149,13 @@ impl World {
                     return Ok(());
                 };
                 seen.push(((nth, client), marker));
+            }
+        }
+        for (shard, held) in all_held {
+            let old = self.region(region).held.insert(shard, held.clone());
+            if old.is_some_and(|old| !held.covers_all(&old)) {
+                let what = format!("r{region}: its cursor of shard {shard} has gone back");
+                return Err(Violation::new("G1", what));
             }
         }
         let before = &mut self.region(region).markers;
@@ -287,6 +310,20 @@ async fn rows(store: &Store, range: (Vec<u8>, Vec<u8>)) -> Read<Vec<(Bytes, Byte
 
 async fn changes(store: &Store, scope: Scope, id: MessageId) -> Read<usize> {
     Ok(rows(store, scope.changes(&id)).await?.len())
+}
+
+/// A batch that has arrived twice: whoever listens would be told of it twice.
+async fn twice(store: &Store, shard: ShardId) -> Read<Option<ArrivalRow>> {
+    let mut seen = BTreeSet::new();
+    for (key, value) in rows(store, keys::arrivals_after(shard, None)).await? {
+        let row = ArrivalRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
+        let own = keys::stamp_of(&key).map_err(corrupt)?.stamp;
+        let stamp = row.stamp.clone().unwrap_or(own.as_bytes().to_vec());
+        if !seen.insert((row.origin.clone(), stamp)) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }
 
 async fn timeline(store: &Store, scope: Scope) -> Read<Vec<MessageId>> {

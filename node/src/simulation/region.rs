@@ -61,6 +61,8 @@ pub(super) struct Region {
     incarnation: u32,
     /// Nothing has started on its disk yet.
     is_new: bool,
+    /// What it held when last looked at, as long as its disk lives.
+    pub(super) held: BTreeMap<ShardId, ShardCursor>,
     /// Markers as they were last seen, as long as its disk lives.
     pub(super) markers: BTreeMap<(usize, String), ShardCursor>,
 }
@@ -112,6 +114,7 @@ impl Region {
             last_position: None,
             incarnation: 0,
             is_new: true,
+            held: BTreeMap::new(),
             markers: BTreeMap::new(),
         }
     }
@@ -192,6 +195,7 @@ impl Region {
         self.disk.destroy();
         self.is_new = true;
         self.last_position = None;
+        self.held.clear();
         self.markers.clear();
     }
 }

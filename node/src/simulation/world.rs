@@ -30,6 +30,8 @@ const DIAL_PAUSE: Duration = Duration::from_millis(100);
 const WALL_TICK: Duration = Duration::from_secs(1);
 /// After a store that failed in passing, as the replicator does it.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
+/// Applies that are done once more, later.
+const LATE: f64 = 0.05;
 /// Clocks are wrong by up to so much.
 const SKEW_MAX_MS: i64 = 600_000;
 
@@ -48,6 +50,14 @@ enum What {
         bytes_max: usize,
     },
     Apply {
+        shard: ShardId,
+        origin: Origin,
+        from: Stamp,
+        batches: Vec<(Stamp, Bytes)>,
+    },
+    /// The same as an apply before it, by another node of the region, or by a life that is over: its
+    /// commit comes late, and nobody waits to hear of it.
+    Late {
         shard: ShardId,
         origin: Origin,
         from: Stamp,
@@ -216,6 +226,15 @@ impl World {
                 from,
                 batches,
             } => self.apply(region, (shard, origin, from), batches).await,
+            What::Late {
+                shard,
+                origin,
+                from,
+                batches,
+            } => {
+                self.apply_late(region, (shard, origin, from), batches)
+                    .await
+            }
             What::Tell(event) => self.tell(region, event),
             What::Timer => self.tell(region, Event::Timer),
             What::Wall => {
@@ -424,6 +443,19 @@ impl World {
             return Ok(());
         };
         remote::observe(&running.context, &batches, unix_ms);
+        if self.rng.random_bool(LATE) {
+            let after = self.ms(0..2_000);
+            let late = What::Late {
+                shard,
+                origin,
+                from,
+                batches: batches.clone(),
+            };
+            self.later(region, after, None, late);
+        }
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
         let (store, context) = (&running.store, &running.context);
         let given = batches.clone();
         let applied = remote::apply(store, context, None, shard, origin, from, given).await;
@@ -459,6 +491,35 @@ impl World {
         Ok(())
     }
 
+    async fn apply_late(
+        &mut self,
+        region: u16,
+        (shard, origin, from): (ShardId, Origin, Stamp),
+        batches: Vec<(Stamp, Bytes)>,
+    ) -> Step {
+        let Some(running) = &self.regions[&region].running else {
+            return Ok(());
+        };
+        let (store, context) = (&running.store, &running.context);
+        match remote::apply(store, context, None, shard, origin, from, batches).await {
+            Ok(applied) => {
+                self.note(format_args!(
+                    "r{region} late for {origin} {from}: {applied:?}"
+                ));
+                let held = match &self.regions[&region].running {
+                    Some(running) => running.stamp(shard, origin).await,
+                    None => return Ok(()),
+                };
+                // The tail of the log is watched.
+                if let Ok(stamp) = held {
+                    self.committed(region, shard, origin, stamp);
+                }
+                Ok(())
+            }
+            Err(error) => self.failed(region, &error),
+        }
+    }
+
     /// The store has failed: its region dies if that is for good.
     pub(super) fn failed(&mut self, region: u16, error: &StoreError) -> Step {
         self.note(format_args!("r{region}: {error}"));
@@ -468,7 +529,7 @@ impl World {
         Ok(())
     }
 
-    /// News of an own commit.
+    /// News of a commit, a little later.
     pub(super) fn committed(&mut self, region: u16, shard: ShardId, origin: Origin, stamp: Stamp) {
         let after = self.ms(0..3);
         let appended = Event::Appended {

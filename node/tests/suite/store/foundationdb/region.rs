@@ -279,7 +279,7 @@ async fn g18_a_node_that_was_away_writes_nothing_into_a_new_life() {
         Ok(())
     });
     renew.await.unwrap();
-    let mut post_once = async |key: &str| {
+    let post_once = async |key: &str| {
         let action = post(&conversation, "ada", key, key).1;
         let end = region.try_write("ada", key, action, conversation).await;
         end.unwrap_err().to_string()
