@@ -148,4 +148,10 @@ async fn g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other() 
     interrupt(dev).await;
     let ended = tokio::time::timeout(Duration::from_secs(20), only.wait()).await;
     ended.expect("the one beside ends too").unwrap();
+
+    // Where no process runs the cluster, one region brings its FoundationDB along.
+    let (alone, mut told_by_alone) =
+        spawn("whimbrel-node", &["dev", "--data", folder, "--only", "us"]);
+    line_with(&mut told_by_alone, &["us is ready"]).await;
+    interrupt(alone).await;
 }
