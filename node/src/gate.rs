@@ -1,6 +1,6 @@
 //! May this node take writes? Not before it has heard from its peers that its store is whole, not
-//! after they have shown that it is not, and not while the store does not answer: they would only
-//! wait in vain.
+//! after they have shown that it is not, not while the store does not answer: they would only
+//! wait in vain; and not while its clock is wrong, so that this harms nobody else.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -13,6 +13,7 @@ const LOST: u8 = 2;
 pub struct WriteGate {
     state: AtomicU8,
     store_away: AtomicBool,
+    clock_off: AtomicBool,
 }
 
 impl WriteGate {
@@ -36,6 +37,7 @@ impl WriteGate {
             STARTING => Some("the node has just started and waits for its peers"),
             LOST => Some("this region's store has lost commits, or has a later life"),
             _ if self.store_away.load(Ordering::Relaxed) => Some("the store does not answer"),
+            _ if self.is_clock_off() => Some("this node's clock is wrong"),
             _ => None,
         }
     }
@@ -43,6 +45,16 @@ impl WriteGate {
     /// The store does not answer, or answers again.
     pub fn store_away(&self, is_away: bool) {
         self.store_away.store(is_away, Ordering::Relaxed);
+    }
+
+    /// The wall clock cannot be trusted, or can again.
+    pub fn clock_off(&self, is_off: bool) {
+        self.clock_off.store(is_off, Ordering::Relaxed);
+    }
+
+    /// Is the wall clock not to be trusted?
+    pub fn is_clock_off(&self) -> bool {
+        self.clock_off.load(Ordering::Relaxed)
     }
 
     /// Has the store lost commits?

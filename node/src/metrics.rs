@@ -50,6 +50,8 @@ pub struct Metrics {
     pub lag_batches: IntGaugeVec,
     /// A peer's wall clock against ours, in milliseconds.
     pub clock_offset_ms: IntGaugeVec,
+    /// Can our own wall clock be trusted?
+    pub clock_right: IntGauge,
     /// Does the store answer?
     pub store_up: IntGauge,
     /// What the cluster below the store says of itself, by measure.
@@ -196,6 +198,11 @@ impl Metrics {
                 r,
                 "whimbrel_peer_clock_offset_milliseconds",
                 "The peer's wall clock minus ours.",
+            )?,
+            clock_right: gauge(
+                r,
+                "whimbrel_clock_right",
+                "Whether this node's wall clock agrees with most regions; 0: it takes no writes.",
             )?,
             store_up: gauge(r, "whimbrel_store_up", "Whether the store answers.")?,
             store_cluster: register(

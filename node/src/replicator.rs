@@ -1,6 +1,7 @@
 //! Runs the link engine: one task owns it, feeds it with what links, log and store tell, and does
 //! what it wants done.
 
+mod clocks;
 mod lag;
 mod peers;
 mod tails;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::store::{RunOptions, Store, StoreError};
 use crate::tailer::{Appended, Tailers};
+use clocks::Clocks;
 use lag::Lag;
 pub use peers::{PeerHealth, Peers};
 use peers::{PeerView, StoppedLog};
@@ -47,6 +49,8 @@ const UNHEARD_GRACE: Duration = Duration::from_secs(10);
 const LINK_GRACE: Duration = Duration::from_secs(2);
 /// A region that was not heard of for so long counts as down, before its link breaks.
 const SILENT: Duration = Duration::from_secs(3);
+/// Both clocks are read within so long, or not compared.
+const CLOCK_READ_MAX: Duration = Duration::from_millis(50);
 /// A failed read or apply is answered after this; the engine then tries again.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -65,6 +69,8 @@ pub struct ReplicatorContext {
     pub metrics: Arc<Metrics>,
     /// Opened once peers were heard; shut when the store has lost commits that a peer has.
     pub gate: Arc<WriteGate>,
+    /// How far the wall clock may be off.
+    pub max_drift: Duration,
     /// Ends the replicator.
     pub shutdown: CancellationToken,
 }
@@ -89,6 +95,7 @@ pub struct Replicator {
     /// When a region was last heard of. Every link carries a heartbeat a second.
     heard: BTreeMap<RegionId, Instant>,
     readiness: Readiness,
+    clocks: Clocks,
     tails: Tails,
 }
 
@@ -116,6 +123,7 @@ impl Replicator {
             shards: identity.shards,
             regions: identity.regions.clone(),
         };
+        let clocks = Clocks::new(context.max_drift, config.regions.len());
         let engine = Engine::new(config, context.tailers.held_all());
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
         let starting = Peers {
@@ -138,6 +146,7 @@ impl Replicator {
             checks: Arc::default(),
             heard: BTreeMap::new(),
             readiness: Readiness::default(),
+            clocks,
             tails: Tails::default(),
         };
         (replicator, peers, answered)
@@ -214,6 +223,7 @@ impl Replicator {
                 }
                 _ = tick.tick() => {
                     self.measure_lag(&lag_sender);
+                    self.judge_clock();
                     Event::Wall { unix_ms: unix_ms() }
                 }
             };
@@ -468,6 +478,40 @@ impl Replicator {
         }));
     }
 
+    /// Shuts the gate while the wall clock cannot be trusted.
+    fn judge_clock(&mut self) {
+        let (now, unix_ms) = (Instant::now(), unix_ms());
+        if now.elapsed() > CLOCK_READ_MAX {
+            return; // They were not read at one moment.
+        }
+        let is_fresh = |region: &RegionId| {
+            let heard = self.heard.get(region);
+            heard.is_some_and(|heard| now.saturating_duration_since(*heard) < SILENT)
+        };
+        let peers = self.engine.peers();
+        let offsets: Vec<i64> = peers
+            .iter()
+            .filter(|(region, _)| is_fresh(region))
+            .filter_map(|(_, peer)| peer.clock_offset_ms)
+            .collect();
+        let fault = self.clocks.judge(now, unix_ms, &offsets);
+        let gate = &self.context.gate;
+        match fault {
+            Some(fault) if !gate.is_clock_off() => {
+                tracing::error!(
+                    ?fault,
+                    "this node's clock is wrong; it takes no writes until the clock is right. One \
+                     that has leapt and was set right is believed when other regions are heard, or \
+                     after a restart"
+                );
+            }
+            None if gate.is_clock_off() => tracing::info!("this node's clock is right again"),
+            _ => {}
+        }
+        gate.clock_off(fault.is_some());
+        self.context.metrics.clock_right.set(fault.is_none().into());
+    }
+
     /// Whether the cluster has no other region.
     fn is_alone(&self) -> bool {
         self.context.context.identity.regions.len() < 2
@@ -476,6 +520,9 @@ impl Replicator {
     fn why_not_ready(&mut self, peers: &BTreeMap<RegionId, PeerView>) -> Option<&'static str> {
         if self.context.gate.is_lost() {
             return self.context.gate.refusal();
+        }
+        if self.context.gate.is_clock_off() {
+            return Some("its clock is wrong");
         }
         if self.readiness.reached {
             return None;

@@ -107,6 +107,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         nodes: nodes.clone(),
         metrics: metrics.clone(),
         gate,
+        max_drift: config.clock.max_drift,
         shutdown: inner.clone(),
     };
     let (replicator, peers, answered) =

@@ -24,6 +24,7 @@ mod streams;
 
 // What regions owe each other.
 mod causality;
+mod clocks;
 mod convergence;
 mod kills;
 mod lives;

@@ -98,6 +98,8 @@ pub(crate) struct Node {
     file: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// Variables of its environment, once it is started again.
+    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 impl Node {
@@ -111,6 +113,7 @@ impl Node {
             file,
             log,
             child: None,
+            env: Vec::new(),
         }
     }
 
@@ -146,6 +149,7 @@ impl Node {
         command
             .args(["serve", "--parent-pipe", "--config"])
             .arg(&self.file)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log);

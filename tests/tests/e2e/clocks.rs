@@ -1,0 +1,84 @@
+//! G12: a clock that is wrong harms the region that it belongs to, and no other.
+
+use std::path::PathBuf;
+
+use whimbrel_client::Client;
+
+use crate::harness::{Cluster, REGIONS, group, http, say, text, texts, walk_back};
+use crate::wait::{ensure, until};
+
+/// The library of Debian's package `faketime`.
+fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    libraries.find(|library| library.exists())
+}
+
+async fn reads_ready(cluster: &Cluster, region: &str) -> String {
+    let url = format!("{}/readyz", cluster.node(region).admin_url());
+    match http().get(url).send().await {
+        Ok(answer) => answer.text().await.unwrap_or_default(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Milliseconds between what a message says of its time and now.
+async fn age_ms(client: &Client, id: &str, what: &str) -> i64 {
+    let posted = say(client, id, what).await;
+    let at: jiff::Timestamp = posted.message.created_at.parse().unwrap();
+    (jiff::Timestamp::now().as_millisecond() - at.as_millisecond()).abs()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_a_node_whose_clock_is_wrong_takes_no_writes_and_moves_no_other_clock() {
+    let Some(library) = faketime() else {
+        println!("skipped: a wrong clock (the package faketime is not installed)");
+        return;
+    };
+    let mut cluster = Cluster::start().await;
+    let ana = cluster.everywhere("ana");
+    let id = group(&ana[0], &["ben"]).await;
+    cluster.converged().await;
+    let mut all = vec!["before".to_owned()];
+    say(&ana[0], &id, "before").await;
+    cluster.stop("eu").await;
+    for ahead in ["+600", "-600"] {
+        let eu = cluster.node_mut("eu");
+        eu.env = vec![
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME", ahead.to_owned()),
+            // The time that passes is right.
+            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        eu.start();
+        until("eu to find out", async || {
+            let ready = reads_ready(&cluster, "eu").await;
+            ensure(ready.contains("its clock is wrong"), ready)
+        })
+        .await;
+        let refused = ana[0].post(&id, &text("no")).await.unwrap_err().to_string();
+        assert!(refused.contains("clock is wrong"), "{refused}");
+        // It is read from, and follows the others, whose clocks have not moved.
+        for client in &ana[1..] {
+            let what = format!("while eu is {ahead}");
+            let age = age_ms(client, &id, &what).await;
+            assert!(age < 60_000, "{age} ms");
+            all.push(what);
+        }
+        cluster.converged().await;
+        cluster.stop("eu").await;
+    }
+    cluster.node_mut("eu").env.clear();
+    cluster.restart("eu").await;
+    assert!(age_ms(&ana[0], &id, "after").await < 60_000);
+    all.push("after".to_owned());
+    cluster.converged().await;
+    all.sort();
+    for region in REGIONS {
+        let messages = walk_back(&cluster.client(region, "ben"), &id, 50).await;
+        let messages = messages.unwrap();
+        let mut there = texts(&messages);
+        there.sort_unstable();
+        assert_eq!(there, all, "in {region}");
+    }
+}
