@@ -157,7 +157,8 @@ impl Migration<'_> {
         };
         let found = self.look(self.to).await?;
         if let Some(moved) = moved
-            && !matches!(&found, Found::MovingIn(old) if old.is_of(&fresh))
+            && !(moved.place == place
+                && matches!(&found, Found::MovingIn(old) if old.is_of(&fresh)))
         {
             // Only the last step of the move there may be missing.
             bail!(

@@ -12,6 +12,7 @@
 
 mod batch;
 mod check;
+mod faults;
 mod ledger;
 mod network;
 mod region;

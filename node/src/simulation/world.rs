@@ -1,11 +1,10 @@
-//! Time goes on, and what is due happens.
+//! Time goes on, and what is due happens. What goes wrong stands in `faults`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use whimbrel_replication::id::{ConversationId, Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::{Alert, Effect, Event, Frame, LinkId, Role};
@@ -18,7 +17,6 @@ use super::workload::Client;
 use super::{Counts, Report, Violation};
 use crate::apply::remote::{self, Applied};
 use crate::store::StoreError;
-use crate::store::embedded::Moment;
 
 /// How long clients write and faults come.
 const FAULTS_FOR: Duration = Duration::from_secs(12);
@@ -32,13 +30,11 @@ const WALL_TICK: Duration = Duration::from_secs(1);
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 /// Applies that are done once more, later.
 const LATE: f64 = 0.05;
-/// Clocks are wrong by up to so much.
-const SKEW_MAX_MS: i64 = 600_000;
 
 pub(super) type Step = Result<(), Violation>;
 
 #[derive(Debug)]
-enum What {
+pub(super) enum What {
     Start,
     Dial(u16),
     Frame(LinkId, Bytes),
@@ -87,14 +83,14 @@ pub(super) struct World {
     queue: BTreeMap<(Duration, u64), Due>,
     sequence: u64,
     pub(super) regions: BTreeMap<u16, Region>,
-    network: Network,
+    pub(super) network: Network,
     pub(super) clients: Vec<Client>,
     pub(super) conversations: Vec<ConversationId>,
     pub(super) ledger: Ledger,
     pub(super) counts: Counts,
     trace: Trace,
     /// Clients write and faults come.
-    is_rough: bool,
+    pub(super) is_rough: bool,
 }
 
 impl World {
@@ -170,7 +166,7 @@ impl World {
         self.trace.note(self.now, what);
     }
 
-    fn later(&mut self, region: u16, after: Duration, life: Option<u32>, what: What) {
+    pub(super) fn later(&mut self, region: u16, after: Duration, life: Option<u32>, what: What) {
         self.sequence += 1;
         let at = (self.now + after, self.sequence);
         self.queue.insert(at, Due { region, life, what });
@@ -182,7 +178,7 @@ impl World {
         self.later(region, after, life, what);
     }
 
-    fn ms(&mut self, range: std::ops::Range<u64>) -> Duration {
+    pub(super) fn ms(&mut self, range: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(self.rng.random_range(range))
     }
 
@@ -302,7 +298,7 @@ impl World {
         Ok(())
     }
 
-    fn break_link(&mut self, link: LinkId) -> Step {
+    pub(super) fn break_link(&mut self, link: LinkId) -> Step {
         let Some(gone) = self.network.disconnect(link) else {
             return Ok(());
         };
@@ -538,99 +534,5 @@ impl World {
             stamp,
         };
         self.soon(region, after, What::Tell(appended));
-    }
-
-    pub(super) fn crash(&mut self, region: u16) -> Step {
-        self.counts.crashes += 1;
-        let keep = self.rng.random_bool(0.5);
-        self.note(format_args!(
-            "r{region} crashes; what was not synced is {}",
-            if keep { "there" } else { "gone" }
-        ));
-        self.region(region).crash(keep);
-        self.down(region)
-    }
-
-    /// Its links break, and it starts again later.
-    fn down(&mut self, region: u16) -> Step {
-        for link in self.network.links_of(region) {
-            self.break_link(link)?;
-        }
-        let after = self.ms(50..3_000);
-        self.later(region, after, None, What::Start);
-        Ok(())
-    }
-
-    async fn fault(&mut self) -> Step {
-        if !self.is_rough {
-            return Ok(());
-        }
-        let next = self.ms(100..1_200);
-        self.later(1, next, None, What::Fault);
-        let region = self.rng.random_range(1..=REGIONS);
-        let others: Vec<u16> = (1..=REGIONS).filter(|other| *other != region).collect();
-        let other = *others.choose(&mut self.rng).expect("there are others");
-        match self.rng.random_range(0..100) {
-            0..20 => {
-                if self.regions[&region].running.is_some() {
-                    return self.crash(region);
-                }
-            }
-            20..40 => {
-                let moments = [Moment::BeforeWrite, Moment::BeforeSync, Moment::AfterSync];
-                let moment = *moments.choose(&mut self.rng).expect("there are three");
-                self.note(format_args!("r{region} will lose its power: {moment:?}"));
-                self.regions[&region].disk.fail_at_next_write(moment);
-            }
-            40..60 => {
-                self.counts.cuts += 1;
-                let both = self.rng.random_bool(0.5);
-                self.cut(region, other);
-                if both {
-                    self.cut(other, region);
-                }
-            }
-            60..80 => {
-                let delay = self.ms(1..400);
-                let jitter = self.ms(0..200);
-                let (loss, double) = (
-                    self.rng.random_range(0.0..0.2),
-                    self.rng.random_range(0.0..0.1),
-                );
-                self.note(format_args!("r{region} -> r{other}: {delay:?} + {jitter:?}, {loss:.2} lost, {double:.2} doubled"));
-                let path = self.network.paths.get_mut(&(region, other));
-                let path = path.expect("there is one between any two");
-                (path.delay, path.jitter, path.loss, path.double) = (delay, jitter, loss, double);
-            }
-            80..96 => {
-                self.counts.steps += 1;
-                let skew = self.rng.random_range(-SKEW_MAX_MS..=SKEW_MAX_MS);
-                self.note(format_args!("the clock of r{region} is wrong by {skew} ms"));
-                self.region(region).skew_ms = skew;
-            }
-            _ => return self.destroy(region).await,
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self, from: u16, to: u16) {
-        self.note(format_args!("r{from} -> r{to} is cut"));
-        if let Some(path) = self.network.paths.get_mut(&(from, to)) {
-            path.is_up = false;
-        }
-        let after = self.ms(200..5_000);
-        self.later(from, after, None, What::Mend(to));
-    }
-
-    /// A region loses its disk while all others run: what nobody else has is lost with it.
-    async fn destroy(&mut self, region: u16) -> Step {
-        if self.regions.values().any(|region| region.running.is_none()) {
-            return Ok(());
-        }
-        self.note(format_args!("the disk of r{region} is destroyed"));
-        self.note_losses(region).await?;
-        self.counts.destroyed += 1;
-        self.region(region).destroy();
-        self.down(region)
     }
 }
