@@ -207,7 +207,7 @@ impl Batcher {
                         StoreError::TooLarge("the write does not fit into one batch")
                     } else {
                         tracing::warn!(shard = %self.shard, %error, "a batch was not committed");
-                        if matches!(error, StoreError::Fatal(_)) {
+                        if error == StoreError::NewLife {
                             self.gate.shut_for_good();
                         }
                         error

@@ -158,9 +158,7 @@ async fn check_life(
         let life = tx.get(&keys::meta("incarnation"), false).await?;
         let own = identity.origin.incarnation.to_be_bytes();
         if life.as_deref() != Some(&own[..]) {
-            return Err(StoreError::Fatal(
-                "it was given a new life; start this node anew".into(),
-            ));
+            return Err(StoreError::NewLife);
         }
     }
     Ok(())

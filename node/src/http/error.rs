@@ -107,6 +107,7 @@ impl From<StoreError> for Failure {
             | StoreError::Abandoned
             | StoreError::Busy(_)
             | StoreError::Unavailable(_)
+            | StoreError::NewLife
             | StoreError::Fatal(_) => {
                 tracing::warn!(%error, "the store did not serve a request");
                 Self::new(

@@ -31,6 +31,10 @@ pub enum StoreError {
     /// or may not be there after the restart.
     #[error("the store has stopped: {0}")]
     Fatal(Arc<str>),
+    /// It was given a new life while this node belonged to the old one. The process should be started
+    /// anew; nothing was written.
+    #[error("the store was given a new life; start this node anew")]
+    NewLife,
     /// The transaction's closure decided that nothing of it is to be written.
     #[error("the transaction was rolled back")]
     RolledBack,
