@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,10 +9,14 @@ use serde_json::{Value, json};
 use crate::program::{PRIVATE, folder, run, run_at, stderr, stdout, whimbrel};
 use crate::stub::{self, Reply, Request, Stub, conversation, message};
 
+/// Written once: other tests read it meanwhile.
 fn key() -> PathBuf {
-    let path = folder("bench").join("key.pem");
-    std::fs::write(&path, PRIVATE).unwrap();
-    path
+    static KEY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = folder("bench").join("key.pem");
+        std::fs::write(&path, PRIVATE).unwrap();
+        path
+    });
+    KEY.clone()
 }
 
 async fn bench(stub: &Stub, args: &[&str]) -> (Output, Value) {
