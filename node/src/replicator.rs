@@ -52,7 +52,7 @@ const SILENT: Duration = Duration::from_secs(3);
 /// Both clocks are read within so long, or not compared.
 const CLOCK_READ_MAX: Duration = Duration::from_millis(50);
 /// A failed read or apply is answered after this; the engine then tries again.
-const FAULT_PAUSE: Duration = Duration::from_millis(200);
+pub const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the replicator needs of the node.
 #[derive(Clone)]

@@ -55,12 +55,10 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<R
     bar.finish_and_clear();
     let sum = *sum.lock().unwrap_or_else(PoisonError::into_inner);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
+    let runs = runs.into_inner();
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    let rate = bar.position() as f64 / minutes;
-    println!(
-        "{} seeds from {from}, {rate:.0} a minute: {sum}",
-        bar.position()
-    );
+    let rate = runs as f64 / minutes;
+    println!("{runs} seeds from {from}, {rate:.0} a minute: {sum}");
     violated
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)

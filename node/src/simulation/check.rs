@@ -65,7 +65,7 @@ impl World {
             for id in timeline(&running.store, scope).await.map_err(failed)? {
                 if !self.ledger.attempted.contains(&id) {
                     let what = format!("r{region} shows {id}, which nobody has posted");
-                    return Err(Violation::new("G6", what));
+                    return Err(Violation::new("G7", what));
                 }
                 if !in_order.insert(id) {
                     return Err(Violation::new("G7", format!("r{region} shows {id} twice")));
@@ -211,11 +211,13 @@ impl World {
         message: MessageId,
         place: Place,
     ) -> Step {
-        let Ok(Some(row)) = message_row(store, scope, message).await else {
-            return Ok(());
+        let Ok(row) = message_row(store, scope, message).await else {
+            return Ok(()); // It has died since.
         };
-        let Some(position) = row.places.get(&place).copied() else {
-            return Ok(());
+        let position = row.and_then(|row| row.places.get(&place).copied());
+        let Some(position) = position else {
+            let what = format!("r{region} has acked {message} at {place:?}: it is not there");
+            return Err(Violation::new("G1", what));
         };
         let last = self.region(region).last_position.replace(position);
         if last.is_some_and(|last| last >= position) {
@@ -254,7 +256,7 @@ async fn missing(running: &Running, effect: &Effect) -> Read<Option<Violation>> 
             let Some(row) = message_row(store, scope, *id).await? else {
                 return Ok(Some(Violation::new("G1", "the message is not there")));
             };
-            let is_there = row.redacted || has_words(&row, key);
+            let is_there = row.redacted || has_word(&row, key);
             (!is_there).then(|| Violation::new("G5", "the edit is not in the text"))
         }
         Effect::Reacted(conversation, id, emoji, user) => {
@@ -272,11 +274,11 @@ async fn missing(running: &Running, effect: &Effect) -> Read<Option<Violation>> 
     })
 }
 
-/// Edits add words of their own at the end; merged, the words of all of them are there.
-fn has_words(row: &Message, key: &str) -> bool {
+/// An edit adds a word that no other text of its author has; merged, the words of all of them are
+/// there.
+fn has_word(row: &Message, key: &str) -> bool {
     let text = row.text().unwrap_or_default();
-    let number = key.rsplit(' ').next().unwrap_or_default();
-    text.split_whitespace().any(|word| word.contains(number))
+    text.split_whitespace().any(|word| word == key)
 }
 
 async fn get(store: &Store, key: Vec<u8>) -> Read<Option<Bytes>> {

@@ -51,7 +51,7 @@ impl World {
                 let moments = [Moment::BeforeWrite, Moment::BeforeSync, Moment::AfterSync];
                 let moment = *moments.choose(&mut self.rng).expect("there are three");
                 self.note(format_args!("r{region} will lose its power: {moment:?}"));
-                self.regions[&region].disk.fail_at_next_write(moment);
+                self.regions[&region].disk.fail_at_next_write(Some(moment));
             }
             40..60 => {
                 self.counts.cuts += 1;
@@ -102,6 +102,7 @@ impl World {
         self.note_losses(region).await?;
         self.counts.destroyed += 1;
         self.region(region).destroy();
+        self.forget_late(region);
         self.down(region)
     }
 }

@@ -53,7 +53,7 @@ impl World {
     pub(super) async fn make_conversations(&mut self) -> Step {
         let users: Vec<String> = self.clients.iter().map(|c| c.name.clone()).collect();
         for n in 0..CONVERSATIONS {
-            let key = format!("conversation {n}");
+            let key = format!("conversation-{n}");
             let conversation = ConversationId::created(&users[0], &key);
             self.conversations.push(conversation);
             let action = Action::Create {
@@ -114,7 +114,7 @@ impl World {
         let held = running.held(scope.shard).await?;
         let client = &mut self.clients[client];
         client.count += 1;
-        let (actor, key) = (client.name.clone(), format!("key {}", client.count));
+        let (actor, key) = (client.name.clone(), format!("key-{}", client.count));
         let own: Vec<&(MessageId, Message)> = last
             .iter()
             .filter(|(_, row)| row.text().is_some())

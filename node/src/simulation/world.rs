@@ -16,6 +16,7 @@ use super::trace::Trace;
 use super::workload::Client;
 use super::{Counts, Report, Violation};
 use crate::apply::remote::{self, Applied};
+use crate::replicator::FAULT_PAUSE;
 use crate::store::StoreError;
 
 /// How long clients write and faults come.
@@ -26,8 +27,6 @@ const SETTLE_MAX: Duration = Duration::from_secs(120);
 const SETTLE_LOOK: Duration = Duration::from_millis(250);
 const DIAL_PAUSE: Duration = Duration::from_millis(100);
 const WALL_TICK: Duration = Duration::from_secs(1);
-/// After a store that failed in passing, as the replicator does it.
-const FAULT_PAUSE: Duration = Duration::from_millis(200);
 /// Applies that are done once more, later.
 const LATE: f64 = 0.05;
 
@@ -50,14 +49,9 @@ pub(super) enum What {
         origin: Origin,
         from: Stamp,
         batches: Vec<(Stamp, Bytes)>,
-    },
-    /// The same as an apply before it, by another node of the region, or by a life that is over: its
-    /// commit comes late, and nobody waits to hear of it.
-    Late {
-        shard: ShardId,
-        origin: Origin,
-        from: Stamp,
-        batches: Vec<(Stamp, Bytes)>,
+        /// The same as an apply before it, by another node of the region, or by a life that is over:
+        /// its commit comes late, and no engine waits for it.
+        is_late: bool,
     },
     Tell(Event),
     Timer,
@@ -143,6 +137,9 @@ impl World {
 
         self.is_rough = false;
         self.network.heal();
+        for region in self.regions.values() {
+            region.disk.fail_at_next_write(None);
+        }
         self.note(format_args!("all faults end"));
         let healed = self.now;
         loop {
@@ -170,6 +167,13 @@ impl World {
         self.sequence += 1;
         let at = (self.now + after, self.sequence);
         self.queue.insert(at, Due { region, life, what });
+    }
+
+    /// What was on its way to a disk that is gone does not come to the new one.
+    pub(super) fn forget_late(&mut self, of: u16) {
+        let is_late = |what: &What| matches!(what, What::Apply { is_late: true, .. });
+        self.queue
+            .retain(|_, due| due.region != of || !is_late(&due.what));
     }
 
     /// In the region's present life only.
@@ -221,15 +225,10 @@ impl World {
                 origin,
                 from,
                 batches,
-            } => self.apply(region, (shard, origin, from), batches).await,
-            What::Late {
-                shard,
-                origin,
-                from,
-                batches,
+                is_late,
             } => {
-                self.apply_late(region, (shard, origin, from), batches)
-                    .await
+                let log = (shard, origin, from);
+                self.apply(region, log, batches, is_late).await
             }
             What::Tell(event) => self.tell(region, event),
             What::Timer => self.tell(region, Event::Timer),
@@ -370,14 +369,19 @@ impl World {
                 from,
                 batches,
             } => {
-                let after = self.ms(1..10);
-                let apply = What::Apply {
+                let apply = |batches, is_late| What::Apply {
                     shard,
                     origin,
                     from,
                     batches,
+                    is_late,
                 };
-                self.soon(region, after, apply);
+                if self.rng.random_bool(LATE) {
+                    let after = self.ms(0..2_000);
+                    self.later(region, after, None, apply(batches.clone(), true));
+                }
+                let after = self.ms(1..10);
+                self.soon(region, after, apply(batches, false));
             }
             Effect::Close { link, reason } => {
                 self.note(format_args!("r{region} closes link {link}: {reason}"));
@@ -433,26 +437,16 @@ impl World {
         region: u16,
         (shard, origin, from): (ShardId, Origin, Stamp),
         batches: Vec<(Stamp, Bytes)>,
+        is_late: bool,
     ) -> Step {
         let unix_ms = self.regions[&region].wall_unix_ms(self.now);
         let Some(running) = &self.regions[&region].running else {
             return Ok(());
         };
-        remote::observe(&running.context, &batches, unix_ms);
-        if self.rng.random_bool(LATE) {
-            let after = self.ms(0..2_000);
-            let late = What::Late {
-                shard,
-                origin,
-                from,
-                batches: batches.clone(),
-            };
-            self.later(region, after, None, late);
-        }
-        let Some(running) = &self.regions[&region].running else {
-            return Ok(());
-        };
         let (store, context) = (&running.store, &running.context);
+        if !is_late {
+            remote::observe(context, &batches, unix_ms);
+        }
         let given = batches.clone();
         let applied = remote::apply(store, context, None, shard, origin, from, given).await;
         let to = match applied {
@@ -462,58 +456,27 @@ impl World {
                 return Err(Violation::new("G1", what));
             }
             Err(error) => {
-                let applied = Event::Applied {
-                    shard,
-                    origin,
-                    to: from,
-                };
-                self.soon(region, FAULT_PAUSE, What::Tell(applied));
+                if !is_late {
+                    let to = from;
+                    let applied = Event::Applied { shard, origin, to };
+                    self.soon(region, FAULT_PAUSE, What::Tell(applied));
+                }
                 return self.failed(region, &error);
             }
         };
-        self.note(format_args!(
-            "r{region} applies {shard} {origin} {from}..{to}"
-        ));
-        if to > from {
-            self.check_causality(region, &batches).await?;
-        }
         // A crash may fall between the commit and the news of it.
-        let after = self.ms(0..3);
-        self.soon(
-            region,
-            after,
-            What::Tell(Event::Applied { shard, origin, to }),
-        );
-        Ok(())
-    }
-
-    async fn apply_late(
-        &mut self,
-        region: u16,
-        (shard, origin, from): (ShardId, Origin, Stamp),
-        batches: Vec<(Stamp, Bytes)>,
-    ) -> Step {
-        let Some(running) = &self.regions[&region].running else {
-            return Ok(());
-        };
-        let (store, context) = (&running.store, &running.context);
-        match remote::apply(store, context, None, shard, origin, from, batches).await {
-            Ok(applied) => {
-                self.note(format_args!(
-                    "r{region} late for {origin} {from}: {applied:?}"
-                ));
-                let held = match &self.regions[&region].running {
-                    Some(running) => running.stamp(shard, origin).await,
-                    None => return Ok(()),
-                };
-                // The tail of the log is watched.
-                if let Ok(stamp) = held {
-                    self.committed(region, shard, origin, stamp);
-                }
-                Ok(())
-            }
-            Err(error) => self.failed(region, &error),
+        if is_late {
+            self.committed(region, shard, origin, to);
+        } else {
+            let after = self.ms(0..3);
+            let applied = Event::Applied { shard, origin, to };
+            self.soon(region, after, What::Tell(applied));
         }
+        let late = if is_late { " late" } else { "" };
+        self.note(format_args!(
+            "r{region} applies {shard} {origin} {from}..{to}{late}"
+        ));
+        self.check_causality(region, &batches).await
     }
 
     /// The store has failed: its region dies if that is for good.

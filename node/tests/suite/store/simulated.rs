@@ -53,7 +53,7 @@ async fn g1_a_crash_leaves_what_was_synced() {
         let disk = SimulatedDisk::default();
         let store = open(&disk);
         put(&store, b"acked").await.unwrap();
-        disk.fail_at_next_write(moment);
+        disk.fail_at_next_write(Some(moment));
         let error = put(&store, b"in doubt").await.unwrap_err();
         assert!(matches!(error, StoreError::Fatal(_)), "{error}");
         assert!(disk.is_off());

@@ -45,9 +45,9 @@ impl SimulatedDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The power fails in the next write.
-    pub fn fail_at_next_write(&self, moment: Moment) {
-        self.state().fails_at = Some(moment);
+    /// The power fails in the next write, or does not after all.
+    pub fn fail_at_next_write(&self, moment: Option<Moment>) {
+        self.state().fails_at = moment;
     }
 
     /// Whether the power has failed since it came back.
