@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_node::apply::remote::{self, Applied};
 use whimbrel_node::apply::shown;
-use whimbrel_node::batcher::{Batchers, WriteError, Written};
-use whimbrel_node::command::{Action, Answer, Command};
+use whimbrel_node::batcher::{Batchers, WriteError, Written, commit};
+use whimbrel_node::clock::unix_ms;
+use whimbrel_node::command::{Action, Answer, Command, Refusal};
 use whimbrel_node::config::Limits;
 use whimbrel_node::digest::Digests;
 use whimbrel_node::execute::Context;
@@ -399,4 +400,48 @@ async fn g1_batches_of_another_region_apply_once_and_in_order() {
             .unwrap()
     };
     assert_eq!(digest(&eu).await, digest(&us).await, "G4");
+}
+
+/// What a batch reads before its commands must not hide what an earlier one of them wrote.
+#[tokio::test]
+async fn g7_commands_of_one_batch_see_each_other() {
+    let eu = Region::start(1, None).await;
+    let conversation = ConversationId::created("ada", "room");
+    let create = Action::Create {
+        kind: ConversationKind::Channel,
+        title: None,
+        topic: None,
+        members: vec![],
+    };
+    eu.write("ada", "room", create, conversation).await;
+    let command = |key: &str, text: &str| Command {
+        actor: "ada".to_owned(),
+        is_admin: false,
+        key: key.to_owned(),
+        conversation,
+        action: post(&conversation, "ada", key, text).1,
+    };
+    let commands = [
+        command("one", "text"),
+        command("one", "text"),
+        command("one", "other text"),
+        command("two", "text"),
+    ];
+    let batch = commit::Batch {
+        shard: conversation.shard(SHARDS),
+        number: 1_000,
+        commands: commands.into(),
+    };
+    let committed = commit::commit(&eu.store, &eu.context, batch, unix_ms, |_| None).await;
+    let ends: Vec<_> = committed
+        .unwrap()
+        .written
+        .into_iter()
+        .map(|end| end.map(|written| written.done.replayed))
+        .collect();
+    assert_eq!(
+        ends,
+        [Ok(false), Ok(true), Err(Refusal::Mismatch), Ok(false)]
+    );
+    assert_eq!(eu.timeline(conversation).await.len(), 2);
 }

@@ -20,5 +20,7 @@ mod pki;
 mod simulation;
 /// The store: one suite for all engines, and what only the embedded one has.
 mod store;
+/// The key by which nodes of a region wake each other.
+mod touch;
 /// The tour: it holds, and it says so when it does not.
 mod tour;
