@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
+use whimbrel_client::api::limits;
 use whimbrel_replication::id::{ClusterId, RegionId};
 
 pub use check::check_region_name;
@@ -168,6 +169,23 @@ pub struct Limits {
     /// Calls that are served at once, default 1,024; more are shed with 503. Larger: longer waits
     /// under overload.
     pub in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            text_bytes: limits::TEXT_BYTES_MAX,
+            title_bytes: limits::TITLE_BYTES_MAX,
+            emoji_bytes: limits::EMOJI_BYTES_MAX,
+            members: limits::MEMBERS_MAX,
+            edits_per_message: limits::EDITS_MAX,
+            body_bytes: limits::BODY_BYTES_MAX,
+            writes_per_second: 50,
+            write_burst: 100,
+            connections_per_user: 200,
+            in_flight: 1024,
+        }
+    }
 }
 
 /// How the node stops.

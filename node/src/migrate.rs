@@ -143,9 +143,7 @@ impl Migration<'_> {
                 moved,
             } => (incarnation, nodes, moved),
             Found::New => bail!("{old_place} holds nothing that could be moved"),
-            Found::Other(name) => {
-                bail!("{old_place} was made for another {name} than the config's")
-            }
+            Found::Other(name) => return Err(origin::other(&old_place, name)),
             Found::MovingIn(_) => bail!("{old_place} is half a copy itself"),
         };
         let fresh = Moving {

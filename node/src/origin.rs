@@ -269,11 +269,10 @@ fn key_of(name: &str) -> &str {
     }
 }
 
-/// Says that a store belongs to somebody else.
-pub fn other(config: &Config, name: &str) -> anyhow::Error {
+/// Says that the store in a place belongs to somebody else.
+pub fn other(place: &str, name: &str) -> anyhow::Error {
     anyhow::anyhow!(
-        "{} was made for another {}; point it at the right store, or correct the config",
-        place(config),
+        "{place} was made for another {}; point it at the right store, or correct the config",
         key_of(name)
     )
 }
@@ -362,7 +361,7 @@ pub async fn take_up(
     let place = place(config);
     let started = match start(store, &Facts::of(config), unix_s(now_unix_ms)?).await? {
         Ok(started) => started,
-        Err(Found::Other(name)) => return Err(other(config, name)),
+        Err(Found::Other(name)) => return Err(other(&place, name)),
         Err(Found::MovingIn(_)) => bail!(
             "{place} is still being filled; run `whimbrel-node migrate` again until it says that it \
              is done"

@@ -56,7 +56,7 @@ pub async fn run(store: &Store, config: &Config) -> anyhow::Result<(Origin, Orig
     });
     match renewed.await?.value {
         Ok(lives) => Ok(lives),
-        Err(Found::Other(name)) => Err(origin::other(config, name)),
+        Err(Found::Other(name)) => Err(origin::other(&origin::place(config), name)),
         Err(Found::MovingIn(_)) => bail!(
             "{} is half a copy; run `whimbrel-node migrate` again until it says that it is done",
             origin::place(config)

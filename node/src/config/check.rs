@@ -401,25 +401,39 @@ fn clock(mut section: Section<'_>, issues: &mut Issues) -> Clock {
 }
 
 fn limits(mut section: Section<'_>, issues: &mut Issues) -> Limits {
-    let mut number = |key, default, range| section.number(key, default, range, issues);
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let default = Limits::default();
     let rate = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let text_max = TEXT_BYTES_MAX as u64;
+    let mut number = |key, default: u64, range| section.number(key, default, range, issues);
+    let mut size = |key, default: usize, range| {
+        usize::try_from(number(key, default as u64, range)).unwrap_or(usize::MAX)
+    };
     let limits = Limits {
-        text_bytes: size(number("text_bytes", text_max, 1..=text_max)),
-        title_bytes: size(number("title_bytes", 256, 1..=4096)),
-        emoji_bytes: size(number("emoji_bytes", 32, 4..=256)),
-        members: size(number("members", 10_000, 2..=100_000)),
-        edits_per_message: size(number(
+        text_bytes: size("text_bytes", default.text_bytes, 1..=TEXT_BYTES_MAX as u64),
+        title_bytes: size("title_bytes", default.title_bytes, 1..=4096),
+        emoji_bytes: size("emoji_bytes", default.emoji_bytes, 4..=256),
+        members: size("members", default.members, 2..=100_000),
+        edits_per_message: size(
             "edits_per_message",
-            1000,
+            default.edits_per_message,
             1..=REVISION_HEADS_MAX as u64,
+        ),
+        body_bytes: size("body_bytes", default.body_bytes, 1024..=1024 * 1024),
+        connections_per_user: size(
+            "connections_per_user",
+            default.connections_per_user,
+            1..=100_000,
+        ),
+        in_flight: size("in_flight", default.in_flight, 1..=100_000),
+        writes_per_second: rate(number(
+            "writes_per_second",
+            default.writes_per_second.into(),
+            1..=1_000_000,
         )),
-        body_bytes: size(number("body_bytes", 64 * 1024, 1024..=1024 * 1024)),
-        writes_per_second: rate(number("writes_per_second", 50, 1..=1_000_000)),
-        write_burst: rate(number("write_burst", 100, 1..=1_000_000)),
-        connections_per_user: size(number("connections_per_user", 200, 1..=100_000)),
-        in_flight: size(number("in_flight", 1024, 1..=100_000)),
+        write_burst: rate(number(
+            "write_burst",
+            default.write_burst.into(),
+            1..=1_000_000,
+        )),
     };
     if limits.body_bytes < limits.text_bytes + 1024 {
         issues.add(

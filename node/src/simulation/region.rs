@@ -25,19 +25,6 @@ const CLUSTER: [u8; 16] = [7; 16];
 const EPOCH_UNIX_MS: i64 = 1_790_000_000_000;
 const MAX_DRIFT: Duration = Duration::from_millis(500);
 
-const LIMITS: Limits = Limits {
-    text_bytes: 16 * 1024,
-    title_bytes: 256,
-    emoji_bytes: 32,
-    members: 100,
-    edits_per_message: 100,
-    body_bytes: 64 * 1024,
-    writes_per_second: 1_000,
-    write_burst: 1_000,
-    connections_per_user: 10,
-    in_flight: 100,
-};
-
 /// Commits that fail although the disk is well.
 const FAULTS: Faults = Faults {
     conflict: 0.02,
@@ -155,7 +142,7 @@ impl Region {
         let context = Context {
             identity: Arc::new(identity),
             clock: Arc::new(Mutex::new(Clock::new(started.high_water, MAX_DRIFT)?)),
-            limits: LIMITS,
+            limits: Limits::default(),
             edited_lately: Arc::default(),
         };
         let config = EngineConfig {

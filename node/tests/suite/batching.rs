@@ -45,21 +45,6 @@ fn seed() -> u64 {
     seed
 }
 
-fn limits() -> Limits {
-    Limits {
-        text_bytes: 16 * 1024,
-        title_bytes: 256,
-        emoji_bytes: 32,
-        members: 100,
-        edits_per_message: 100,
-        body_bytes: 64 * 1024,
-        writes_per_second: 1_000,
-        write_burst: 1_000,
-        connections_per_user: 10,
-        in_flight: 100,
-    }
-}
-
 /// One node of a region, without its listeners and links.
 pub(crate) struct Region {
     pub(crate) store: Store,
@@ -124,7 +109,7 @@ impl Region {
             clock: Arc::new(Mutex::new(
                 Clock::new(None, Duration::from_millis(500)).unwrap(),
             )),
-            limits: limits(),
+            limits: Limits::default(),
             edited_lately: Arc::default(),
         };
         let metrics = Arc::new(Metrics::new("test", &store).unwrap());

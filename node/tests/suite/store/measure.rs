@@ -1,9 +1,11 @@
 //! A figure, not a test: `cargo test --release -p whimbrel-node --test suite -- --ignored
 //! --nocapture store::measure`. `WHIMBREL_MEASURE_DIR` chooses the disk.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use whimbrel_node::store::RunOptions;
+use whimbrel_node::store::{RunOptions, Store, StoreError, Transaction};
 
 use super::embedded::open;
 
@@ -11,6 +13,54 @@ const COMMITTERS: u32 = 64;
 const KEYS: u32 = 8;
 const VALUE: [u8; 100] = [7; 100];
 const DURATION: Duration = Duration::from_secs(10);
+
+/// So many committers write, each one transaction after the other.
+struct Measured {
+    a_second: f64,
+    /// Sorted.
+    waits: Vec<Duration>,
+}
+
+impl Measured {
+    async fn of<Fut>(
+        store: &Store,
+        committers: u32,
+        write: impl Fn(Arc<Transaction>, u32, u32) -> Fut + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Result<(), StoreError>> + Send + 'static,
+    {
+        let began = Instant::now();
+        let tasks = (0..committers).map(|committer| {
+            let (store, write) = (store.clone(), write.clone());
+            tokio::spawn(async move {
+                let mut waits = Vec::new();
+                for n in 0_u32.. {
+                    let start = Instant::now();
+                    if began.elapsed() > DURATION {
+                        break;
+                    }
+                    let write = write.clone();
+                    let attempt = move |tx| write(tx, committer, n);
+                    store.run(RunOptions::default(), attempt).await.unwrap();
+                    waits.push(start.elapsed());
+                }
+                waits
+            })
+        });
+        let mut waits = Vec::new();
+        for task in tasks.collect::<Vec<_>>() {
+            waits.extend(task.await.unwrap());
+        }
+        let a_second = waits.len() as f64 / began.elapsed().as_secs_f64();
+        waits.sort();
+        Self { a_second, waits }
+    }
+
+    fn at(&self, thousandth: usize) -> Duration {
+        self.waits[(self.waits.len() * thousandth / 1000).min(self.waits.len() - 1)]
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints a figure"]
@@ -20,50 +70,26 @@ async fn commits_a_second() {
         None => tempfile::tempdir().unwrap(),
     };
     let store = open(dir.path());
-    let began = Instant::now();
-    let tasks: Vec<_> = (0..COMMITTERS)
-        .map(|committer| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let mut waits = Vec::new();
-                for n in 0_u32.. {
-                    let start = Instant::now();
-                    if began.elapsed() > DURATION {
-                        break;
-                    }
-                    let write = move |tx: std::sync::Arc<whimbrel_node::store::Transaction>| async move {
-                        let own = format!("own/{committer:04}");
-                        tx.get(own.as_bytes(), false).await?;
-                        tx.set(own.as_bytes(), &n.to_be_bytes());
-                        for key in 1..KEYS {
-                            let key = format!("row/{key}/{committer:04}/{n:08}");
-                            tx.set(key.as_bytes(), &VALUE);
-                        }
-                        Ok(())
-                    };
-                    store.run(RunOptions::default(), write).await.unwrap();
-                    waits.push(start.elapsed());
-                }
-                waits
-            })
-        })
-        .collect();
-    let mut waits = Vec::new();
-    for task in tasks {
-        waits.extend(task.await.unwrap());
-    }
-    let took = began.elapsed();
-    waits.sort();
-    let at = |share: usize| waits[waits.len() * share / 1000];
+    let write = |tx: Arc<Transaction>, committer: u32, n: u32| async move {
+        let own = format!("own/{committer:04}");
+        tx.get(own.as_bytes(), false).await?;
+        tx.set(own.as_bytes(), &n.to_be_bytes());
+        for key in 1..KEYS {
+            let key = format!("row/{key}/{committer:04}/{n:08}");
+            tx.set(key.as_bytes(), &VALUE);
+        }
+        Ok(())
+    };
+    let measured = Measured::of(&store, COMMITTERS, write).await;
     let metrics = store.metrics();
     let mean = |h: &prometheus::Histogram| h.get_sample_sum() / h.get_sample_count() as f64;
     println!(
         "{:.0} transactions/s; p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; {:.1} a group, {:.2} ms a write",
-        waits.len() as f64 / took.as_secs_f64(),
-        at(500),
-        at(990),
-        at(999),
-        waits[waits.len() - 1],
+        measured.a_second,
+        measured.at(500),
+        measured.at(990),
+        measured.at(999),
+        measured.at(1000),
         mean(&metrics.group_transactions),
         mean(&metrics.sync_seconds) * 1000.0,
     );
@@ -84,50 +110,22 @@ async fn commits_a_second() {
 async fn bare_commits_a_second() {
     let file = std::env::var_os("WHIMBREL_MEASURE_CLUSTER").expect("WHIMBREL_MEASURE_CLUSTER");
     let store = super::foundationdb::server::open(file.into(), "measure/");
-    for in_flight in [1_u32, 64, 256] {
-        let began = Instant::now();
-        let tasks: Vec<_> =
-            (0..in_flight)
-                .map(|committer| {
-                    let store = store.clone();
-                    tokio::spawn(async move {
-                        let mut waits = Vec::new();
-                        for n in 0_u32.. {
-                            let start = Instant::now();
-                            if began.elapsed() > DURATION {
-                                break;
-                            }
-                            let write = move |tx: std::sync::Arc<
-                                whimbrel_node::store::Transaction,
-                            >| async move {
-                                let key = format!("{committer:04}/{n:08}");
-                                tx.set(key.as_bytes(), &VALUE);
-                                Ok(())
-                            };
-                            store.run(RunOptions::default(), write).await.unwrap();
-                            waits.push(start.elapsed());
-                        }
-                        waits
-                    })
-                })
-                .collect();
-        let mut waits = Vec::new();
-        for task in tasks {
-            waits.extend(task.await.unwrap());
-        }
-        let took = began.elapsed();
-        waits.sort();
-        let at = |share: usize| waits[waits.len() * share / 1000];
+    for in_flight in [1, 64, 256] {
+        let write = |tx: Arc<Transaction>, committer: u32, n: u32| {
+            tx.set(format!("{committer:04}/{n:08}").as_bytes(), &VALUE);
+            std::future::ready(Ok(()))
+        };
+        let measured = Measured::of(&store, in_flight, write).await;
         println!(
             "{in_flight} in flight: {:.0} commits/s, p50 {:.2?}, p99 {:.2?}",
-            waits.len() as f64 / took.as_secs_f64(),
-            at(500),
-            at(990)
+            measured.a_second,
+            measured.at(500),
+            measured.at(990)
         );
     }
-    let clear = |tx: std::sync::Arc<whimbrel_node::store::Transaction>| async move {
+    let clear = |tx: Arc<Transaction>| {
         tx.clear_range(b"0", b"9");
-        Ok(())
+        std::future::ready(Ok(()))
     };
     store.run(RunOptions::default(), clear).await.unwrap();
 }
