@@ -69,6 +69,25 @@ pub enum MessageChange {
 }
 
 impl Event {
+    /// What [`render`] made it of; `None` for what it does not render.
+    pub fn happening(&self) -> Option<Happening> {
+        match &self.kind {
+            EventKind::Conversation => Some(Happening::Conversation),
+            EventKind::Member { user, .. } => Some(Happening::Member {
+                user: user.clone(),
+                crossed: None,
+            }),
+            EventKind::Message { change, id, .. } => Some(match change {
+                MessageChange::Posted => Happening::Posted(*id),
+                MessageChange::Edited => Happening::Edited(*id),
+                MessageChange::Redacted => Happening::Redacted(*id),
+                MessageChange::Reacted => Happening::Reacted(*id),
+            }),
+            EventKind::Receipt { user } => Some(Happening::Receipt { user: user.clone() }),
+            EventKind::Typing { .. } => None,
+        }
+    }
+
     /// Whose standing it tells, if it does.
     pub fn member(&self) -> Option<(&str, Option<Standing>)> {
         match &self.kind {

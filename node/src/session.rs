@@ -2,7 +2,7 @@
 //!
 //! A session first joins the tailers, so that nothing new can pass it by; then it reads the feed of
 //! its conversations from its token up to where the tailers stood; then it takes what the tailers
-//! handed it meanwhile, and drops what its token covers already.
+//! handed it meanwhile, as it is by then, and drops what its token covers already.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use whimbrel_client::api;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
-use whimbrel_replication::id::{ConversationId, MessageId, ShardId};
+use whimbrel_replication::id::{ConversationId, MessageId, Place, ShardId};
 use whimbrel_replication::op::Standing;
 
 use crate::apply::corrupt;
-use crate::apply::rows::Crossing;
+use crate::apply::rows::{Crossing, Happening};
 use crate::event::{Event, EventKind, MessageChange, last_covered, marker, render};
 use crate::execute::my_reactions;
 use crate::identity::Identity;
@@ -79,6 +79,9 @@ pub struct Session {
     /// Messages of such shards that were shown as this region has them: when what is missing comes,
     /// they are shown again.
     stale: BTreeSet<MessageId>,
+    /// Events that the tailers handed over before what was missed was read, and that were not taken
+    /// yet; `None` until the first is.
+    early: Option<usize>,
 }
 
 impl Session {
@@ -103,6 +106,7 @@ impl Session {
                 resumes: VecDeque::new(),
                 behind: BTreeSet::new(),
                 stale: BTreeSet::new(),
+                early: None,
             };
             let followed: Vec<ConversationId> = memberships
                 .iter()
@@ -165,15 +169,8 @@ impl Session {
                 }
                 Some(missed) => {
                     let (scope, place, happening) = missed;
-                    let event = self
-                        .context
-                        .store
-                        .read(RunOptions::default(), move |tx| {
-                            let happening = happening.clone();
-                            async move { render(&tx, &scope, place, happening).await }
-                        })
-                        .await?;
-                    self.take(&event).await?;
+                    let event = self.render(scope, place, happening).await?;
+                    self.tell(&event).await?;
                 }
             }
         }
@@ -198,9 +195,40 @@ impl Session {
         self.live.try_recv().ok()
     }
 
-    /// Makes an event personal and puts it where [`Session::next_missed`] finds it, unless the token
-    /// covers it.
+    /// Makes an event of the tailers personal and puts it where [`Session::next_missed`] finds it,
+    /// unless the token covers it. To be called once all that was missed is read, for one event after
+    /// the other.
     pub async fn take(&mut self, event: &Event) -> Result<(), StoreError> {
+        let early = self.early.get_or_insert(self.live.len() + 1);
+        if *early == 0 {
+            return self.tell(event).await;
+        }
+        *early -= 1;
+        // It shows what was there before what was missed was read: a text could come back that this
+        // reader has seen redacted.
+        match (event.place, event.happening()) {
+            (Some(place), Some(happening)) => {
+                let event = self.render(event.scope, place, happening).await?;
+                self.tell(&event).await
+            }
+            _ => self.tell(event).await,
+        }
+    }
+
+    async fn render(
+        &self,
+        scope: Scope,
+        place: Place,
+        happening: Happening,
+    ) -> Result<Event, StoreError> {
+        let read = move |tx: Arc<Transaction>| {
+            let happening = happening.clone();
+            async move { render(&tx, &scope, place, happening).await }
+        };
+        self.context.store.read(RunOptions::default(), read).await
+    }
+
+    async fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
         let shard = event.scope.shard;
         let covered = event.place.as_ref().is_some_and(|place| {
             let token = self.token.shard(shard);
@@ -451,6 +479,9 @@ impl Session {
                 let resume = Resume::new(&of_shard, &after, &standpoint);
                 self.resumes.push_back((shard, standpoint.held, resume));
             }
+        }
+        if self.resumes.is_empty() {
+            self.early = Some(0);
         }
     }
 }

@@ -58,6 +58,11 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// With a store of its own that does not fail.
+    pub(crate) async fn alone() -> Self {
+        Self::start(1, None).await
+    }
+
     async fn start(number: u16, faults: Option<(Faults, u64)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let embedded = Embedded::open(dir.path(), Options::default()).unwrap();

@@ -16,6 +16,8 @@ mod lives;
 mod openapi;
 /// Token keys and certificates: round trips, permissions, nothing overwritten.
 mod pki;
+/// One reader of the stream.
+mod session;
 /// Whole regions in virtual time.
 mod simulation;
 /// The store: one suite for all engines, and what only the embedded one has.
