@@ -8,6 +8,7 @@
 #![allow(clippy::large_futures, reason = "a test is one future")]
 
 // Starting and stopping clusters.
+mod dev_cluster;
 mod foundationdb;
 mod harness;
 mod load;

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use whimbrel_client::Client;
-use whimbrel_client::api::{Digests, EventKind};
+use whimbrel_client::api::EventKind;
 
-use crate::dev::{described, interrupt, line_with, spawn, whimbrel};
-use crate::foundationdb;
-use crate::harness::{events_until, http, say, turn};
+use crate::dev::{interrupt, line_with, spawn};
+use crate::dev_cluster::Dev;
+use crate::harness::{events_until, say};
 use crate::programs::signal;
 use crate::wait::until;
 
@@ -32,30 +31,12 @@ async fn told(stream: &mut whimbrel_client::EventStream, wanted: &[String]) -> V
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other() {
-    if !foundationdb::is_asked_for() {
-        println!("skipped: two nodes a region (WHIMBREL_E2E_STORE does not ask for FoundationDB)");
+    let test = "g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other";
+    let Some((mut dev, mut lines)) = Dev::start(test, &["eu", "us"]).await else {
         return;
-    }
-    let _turn = turn().await;
-    let temporary = TempDir::with_prefix("whimbrel-e2e-").unwrap();
-    let data = temporary.path().join("cluster");
-    let folder = data.to_str().unwrap();
-    let args = [
-        "dev",
-        "--store",
-        "foundationdb",
-        "--nodes",
-        "2",
-        "--regions",
-        "eu,us",
-        "--data",
-        folder,
-    ];
-    let (dev, mut lines) = spawn("whimbrel-node", &args);
-    let cluster = until("the cluster", async || described(&data)).await;
-    let (eu, us) = (&cluster.regions[0], &cluster.regions[1]);
-    let token = async |user: &str| whimbrel(folder, &["token", "--user", user]).await;
-    let (ana, ben) = (token("ana").await, token("ben").await);
+    };
+    let (eu, us) = (dev.region("eu"), dev.region("us"));
+    let ana = dev.token("ana");
     let pinned = |region: &str, url: &str, token: &str| {
         let builder = Client::builder().region(region, url).discover(false);
         builder.token(token).build().unwrap()
@@ -76,11 +57,7 @@ async fn g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other() 
         [eu.nodes[0].url.clone(), eu.nodes[1].url.clone()]
     );
     let id = crate::harness::group(&ana_at[0], &["ben"]).await;
-    let app = Client::builder()
-        .region("eu", &eu.nodes[0].url)
-        .region("eu", &eu.nodes[1].url)
-        .prefer("eu");
-    let app = app.token(&ben).build().unwrap();
+    let app = dev.builder(&["eu"], "ben").prefer("eu").build().unwrap();
     let mut stream = app.stream(None).await.unwrap();
     let mut all = Vec::new();
     for n in 0..20 {
@@ -114,11 +91,6 @@ async fn g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other() 
     println!("all was heard {:?} after the kill", killed.elapsed());
 
     // Every shard that the dead node had pulled is pulled by the other one.
-    let digests = async |url: &str| -> Result<Digests, String> {
-        let url = format!("{url}/admin/v1/digests");
-        let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
-        answer.json().await.map_err(|e| e.to_string())
-    };
     for shard in 0..16 {
         say(
             &ana_in_us,
@@ -128,8 +100,8 @@ async fn g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other() 
         .await;
     }
     until("equal digests", async || {
-        let here = digests(&eu.nodes[1].admin_url).await?;
-        let there = digests(&us.nodes[0].admin_url).await?;
+        let here = dev.digests(&eu, 1).await?;
+        let there = dev.digests(&us, 0).await?;
         (here.conversations == there.conversations && here.conversations.len() > 10)
             .then_some(())
             .ok_or("not equal")
@@ -137,21 +109,17 @@ async fn g8_a_node_is_killed_and_its_stream_and_its_shards_go_on_at_the_other() 
     })
     .await;
 
-    let (mut only, mut told_by_only) =
-        spawn("whimbrel-node", &["dev", "--data", folder, "--only", "eu"]);
-    line_with(&mut told_by_only, &["eu is ready"]).await;
-    assert_eq!(
-        described(&data).unwrap().regions[0].nodes[1].pid,
-        eu.nodes[1].pid
-    );
+    let mut only = dev.bring_back("eu").await;
+    assert_eq!(dev.region("eu").nodes[1].pid, eu.nodes[1].pid);
     say(&ana_at[0], &id, "back").await;
-    interrupt(dev).await;
+    let place = dev.data.to_str().unwrap().to_owned();
+    dev.stop().await;
     let ended = tokio::time::timeout(Duration::from_secs(20), only.wait()).await;
     ended.expect("the one beside ends too").unwrap();
 
     // Where no process runs the cluster, one region brings its FoundationDB along.
     let (alone, mut told_by_alone) =
-        spawn("whimbrel-node", &["dev", "--data", folder, "--only", "us"]);
+        spawn("whimbrel-node", &["dev", "--data", &place, "--only", "us"]);
     line_with(&mut told_by_alone, &["us is ready"]).await;
     interrupt(alone).await;
 }

@@ -2,162 +2,30 @@
 //! are restarted.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, BufReader, Lines};
-use tokio::process::Child;
-use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
-use whimbrel_client::api::{DevCluster, DevRegion, Digests};
-use whimbrel_client::token::{Claims, SigningKey};
-use whimbrel_client::{Client, ClientBuilder, RetryPolicy};
 
-use crate::dev::{described, interrupt, line_with, spawn};
+use crate::dev_cluster::Dev;
 use crate::foundationdb;
 use crate::harness::{
     REGIONS, chance, cluster_id, group, http, make_pki, text, texts, turn, walk_back,
 };
-use crate::load::{Ground, Load, plan};
+use crate::load::{Load, plan};
 use crate::node::{Config, Listed, Node, Ports};
 use crate::programs::signal;
 use crate::wait::until;
-
-/// A `dev` cluster of all [`REGIONS`], two nodes each.
-struct Dev {
-    child: Child,
-    data: PathBuf,
-    key: SigningKey,
-    cluster: DevCluster,
-    _folder: TempDir,
-    _turn: SemaphorePermit<'static>,
-}
-
-impl Dev {
-    /// `None`, and a line that says so, where FoundationDB is not asked for.
-    async fn start(test: &str) -> Option<(Self, Lines<BufReader<impl AsyncRead>>)> {
-        if !foundationdb::is_asked_for() {
-            println!("skipped: {test} (WHIMBREL_E2E_STORE does not ask for FoundationDB)");
-            return None;
-        }
-        let turn = turn().await;
-        let folder = TempDir::with_prefix("whimbrel-e2e-").unwrap();
-        let data = folder.path().join("cluster");
-        let regions = REGIONS.join(",");
-        let place = data.to_str().unwrap();
-        let args = [
-            "dev",
-            "--store",
-            "foundationdb",
-            "--nodes",
-            "2",
-            "--regions",
-            &regions,
-            "--data",
-            place,
-        ];
-        let (child, lines) = spawn("whimbrel-node", &args);
-        let cluster = until("the cluster", async || described(&data)).await;
-        let key = SigningKey::from_pem_file(&data.join("pki/token.key.pem")).unwrap();
-        let this = Self {
-            child,
-            data,
-            key,
-            cluster,
-            _folder: folder,
-            _turn: turn,
-        };
-        Some((this, lines))
-    }
-
-    fn region(&self, name: &str) -> DevRegion {
-        let cluster = described(&self.data).unwrap();
-        let mut regions = cluster.regions.into_iter();
-        regions.find(|region| region.name == name).unwrap()
-    }
-
-    fn token(&self, user: &str) -> String {
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        let claims = Claims {
-            sub: user.to_owned(),
-            exp: now + 3600,
-            scope: None,
-        };
-        self.key.sign(&claims).unwrap()
-    }
-
-    fn builder(&self, regions: &[&str], user: &str) -> ClientBuilder {
-        let regions = self
-            .cluster
-            .regions
-            .iter()
-            .filter(|r| regions.contains(&r.name.as_str()));
-        let nodes = regions.flat_map(|region| region.nodes.iter().map(|node| (&region.name, node)));
-        let builder = nodes.fold(Client::builder(), |builder, (region, node)| {
-            builder.region(region, &node.url)
-        });
-        builder.token(self.token(user))
-    }
-
-    async fn digests(&self, region: &DevRegion, nth: usize) -> Result<Digests, String> {
-        let url = format!("{}/admin/v1/digests", region.nodes[nth].admin_url);
-        let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
-        answer.json().await.map_err(|e| e.to_string())
-    }
-
-    /// Starts the nodes of a region that do not run; what runs them ends with the cluster.
-    async fn bring_back(&self, region: &str) -> Child {
-        let place = self.data.to_str().unwrap();
-        let (child, mut lines) =
-            spawn("whimbrel-node", &["dev", "--data", place, "--only", region]);
-        line_with(&mut lines, &["is ready"]).await;
-        child
-    }
-}
-
-impl Ground for Dev {
-    fn client(&self, region: &str, user: &str) -> Client {
-        let builder = self.builder(&[region], user).only(region).session(false);
-        let builder = builder
-            .timeout(Duration::from_secs(20))
-            .retry(RetryPolicy::NEVER);
-        builder.build().unwrap()
-    }
-
-    async fn converged(&self) -> Digests {
-        until("equal digests at all nodes", async || {
-            let mut first: Option<Digests> = None;
-            for region in &described(&self.data)?.regions {
-                for nth in 0..region.nodes.len() {
-                    let digests = self.digests(region, nth).await?;
-                    match &first {
-                        Some(first) if first.digest != digests.digest => {
-                            return Err(format!("{} node {nth} differs", region.name));
-                        }
-                        Some(_) => {}
-                        None => first = Some(digests),
-                    }
-                }
-            }
-            first.ok_or_else(|| "no region".to_owned())
-        })
-        .await
-    }
-
-    fn folder(&self) -> &Path {
-        self.data.parent().unwrap()
-    }
-}
 
 /// G1, G4, G6 to G11, G13: the FoundationDB of a region is killed in mid-commit, ten times.
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_what_clients_saw_holds_over_ten_kills_of_foundationdb() {
     const KILLS: usize = 10;
     let test = "g1_what_clients_saw_holds_over_ten_kills_of_foundationdb";
-    let Some((dev, _lines)) = Dev::start(test).await else {
+    let Some((mut dev, _lines)) = Dev::start(test, &REGIONS).await else {
         return;
     };
     let mut chance = chance(test);
@@ -183,14 +51,14 @@ async fn g1_what_clients_saw_holds_over_ten_kills_of_foundationdb() {
     let counts = load.judge(&dev).await;
     println!("{KILLS} kills of FoundationDB: {counts:?}");
     assert!(counts.posts > 80 && counts.edits > 10, "{counts:?}");
-    interrupt(dev.child).await;
+    dev.stop().await;
 }
 
 /// G1, G4, G6 to G11, G13: nodes stand still for longer than their leases last, and go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_what_clients_saw_holds_over_nodes_that_stand_still() {
     let test = "g1_what_clients_saw_holds_over_nodes_that_stand_still";
-    let Some((dev, _lines)) = Dev::start(test).await else {
+    let Some((mut dev, _lines)) = Dev::start(test, &REGIONS).await else {
         return;
     };
     let mut chance = chance(test);
@@ -207,14 +75,15 @@ async fn g1_what_clients_saw_holds_over_nodes_that_stand_still() {
     load.acks(30).await;
     let counts = load.judge(&dev).await;
     println!("four nodes stood still: {counts:?}");
-    interrupt(dev.child).await;
+    dev.stop().await;
 }
 
 /// G1, G7: both nodes of a region are stopped and started again, one after the other. Apps notice
 /// nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_apps_notice_nothing_of_a_rolling_restart() {
-    let Some((dev, _lines)) = Dev::start("g1_apps_notice_nothing_of_a_rolling_restart").await
+    let Some((mut dev, _lines)) =
+        Dev::start("g1_apps_notice_nothing_of_a_rolling_restart", &REGIONS).await
     else {
         return;
     };
@@ -263,7 +132,7 @@ async fn g1_apps_notice_nothing_of_a_rolling_restart() {
     there.sort_unstable();
     said.sort_unstable();
     assert_eq!(there, said);
-    interrupt(dev.child).await;
+    dev.stop().await;
     for mut child in beside {
         child.wait().await.unwrap();
     }
