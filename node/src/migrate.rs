@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
-use whimbrel_replication::id::{ConversationId, NodeId, Origin, ShardId, Stamp};
+use whimbrel_replication::id::{ConversationId, Origin, ShardId, Stamp};
 
 pub use bar::Bar;
 
@@ -23,8 +23,8 @@ use crate::apply::corrupt;
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::digest::{self, Digests};
-use crate::identity::Identity;
 use crate::origin::{self, Facts, Found, Moved, Moving};
+use crate::store::keys::Scope;
 use crate::store::limits::KEYS_END;
 use crate::store::{
     Key, Page, RangeOptions, RunOptions, Store, StoreError, Transaction, Value, key_after, keys,
@@ -101,7 +101,7 @@ pub async fn run(
     let compared = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(None),
-        compared = this.compare(&moving, &mut progress) => compared?,
+        compared = this.compare(&mut progress) => compared?,
     };
     let all = match compared {
         Ok(all) => all,
@@ -361,18 +361,11 @@ impl Migration<'_> {
     /// Digests of all conversations, or where the stores differ, in words.
     async fn compare(
         &self,
-        moving: &Moving,
         progress: &mut impl FnMut(Progress),
     ) -> anyhow::Result<Result<BTreeMap<ConversationId, blake3::Hash>, String>> {
-        let identity = Identity {
-            cluster: self.config.cluster.id,
-            shards: self.config.cluster.shards,
-            origin: self.old_origin(moving),
-            node: NodeId(0),
-            regions: origin::names(self.config),
-        };
+        let shards = self.config.cluster.shards;
         let mut all = BTreeSet::new();
-        for shard in (0..identity.shards).map(ShardId) {
+        for shard in (0..shards).map(ShardId) {
             let old = digest::conversations(self.from, shard).await?;
             let new = digest::conversations(self.to, shard).await?;
             if old != new {
@@ -382,9 +375,9 @@ impl Migration<'_> {
         }
         progress(Progress::Comparing(all.len() as u64));
         let (old, new) = (Digests::default(), Digests::default());
-        let (old, new, identity) = (&old, &new, &identity);
+        let (old, new) = (&old, &new);
         let compared = futures_util::stream::iter(all).map(async |id| {
-            let scope = identity.scope(id);
+            let scope = Scope::new(id, shards);
             let (old, new) = tokio::try_join!(
                 old.conversation(self.from, scope),
                 new.conversation(self.to, scope)
