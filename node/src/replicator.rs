@@ -5,6 +5,7 @@ mod clocks;
 mod lag;
 mod peers;
 mod tails;
+mod unreplicated;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use lag::Lag;
 pub use peers::{PeerHealth, Peers};
 use peers::{PeerView, StoppedLog};
 use tails::Tails;
+pub use unreplicated::{Unreplicated, UnreplicatedShard, unreplicated};
 
 /// Events of links that may wait.
 pub const LINK_EVENTS_MAX: usize = 1024;

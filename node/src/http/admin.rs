@@ -16,7 +16,7 @@ use whimbrel_client::api::{self, ProblemCode};
 use super::request::{NoQuery, Query, answer, id};
 use super::{App, Failure};
 use crate::digest::total;
-use crate::replicator::PeerHealth;
+use crate::replicator::{PeerHealth, unreplicated};
 
 /// The admin listener.
 #[expect(clippy::disallowed_methods, reason = "it is no part of the public API")]
@@ -131,9 +131,10 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, text_format)], app.metrics.render()).into_response()
 }
 
-async fn replication(State(app): State<Arc<App>>) -> Response {
+async fn replication(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let peers = app.peers.borrow().clone();
     let held = app.tailers.held_all();
+    let unreplicated = unreplicated(&app.store, &app.identity, &app.tailers, &peers).await?;
     let body = json!({
         "region": app.identity.own_name(),
         "origin": app.identity.origin.to_string(),
@@ -142,8 +143,9 @@ async fn replication(State(app): State<Arc<App>>) -> Response {
         "ready": peers.unready.is_none(),
         "peers": peers.views(),
         "stopped": peers.stopped,
+        "unreplicated": unreplicated,
     });
-    answer(200, &body, None)
+    Ok(answer(200, &body, None))
 }
 
 async fn store(State(app): State<Arc<App>>) -> Response {

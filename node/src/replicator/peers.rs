@@ -54,7 +54,7 @@ pub struct PeerView {
 }
 
 /// A cursor in its text form, which is long: made only where somebody asks for it.
-fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(cursor)
 }
 

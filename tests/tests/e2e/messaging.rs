@@ -10,7 +10,7 @@ use whimbrel_client::api::{
 };
 
 use crate::harness::{
-    Cluster, channel, events_until, group, say, text, texts, unread, walk_back, walk_forward,
+    Cluster, channel, events_until, group, http, say, text, texts, unread, walk_back, walk_forward,
 };
 use crate::wait::{ensure, until, within};
 
@@ -338,4 +338,60 @@ async fn g14_posts_acked_by_more_regions() {
         let refused = call.await.unwrap_err();
         assert_eq!(refused.status(), Some(422), "{refused}");
     }
+}
+
+/// G14: who lacks a post is named, and what no other region has is listed until one has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn g14_what_only_one_region_has_is_listed() {
+    let cluster = Cluster::start().await;
+    let ana = cluster.client("eu", "ana");
+    let id = group(&ana, &[]).await;
+    cluster.converged().await;
+    let url = format!("{}/admin/v1/replication", cluster.node("eu").admin_url());
+    let unreplicated = async || -> Result<serde_json::Value, reqwest::Error> {
+        let answer = http().get(&url).send().await?.error_for_status()?;
+        let mut all: serde_json::Value = answer.json().await?;
+        Ok(all["unreplicated"].take())
+    };
+    until("everything to be held elsewhere", async || {
+        let all = unreplicated().await.map_err(|error| error.to_string())?;
+        ensure(all["ops"] == 0, all)
+    })
+    .await;
+
+    cluster.cut_all();
+    for nth in 0..3 {
+        say(&ana, &id, &format!("alone {nth}")).await;
+    }
+    let body = text("to two");
+    let post = || ana.post(&id, &body).ack(Ack::Regions(2)).key("one key");
+    let refused = within("the refusal", post().into_future())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Some(ProblemCode::NotCaughtUp), "{refused}");
+    let words = refused.to_string();
+    assert!(
+        words.contains("eu") && words.contains("2 regions"),
+        "{words}"
+    );
+    let tail = unreplicated().await.unwrap();
+    assert_eq!(tail["ops"], 4, "{tail}");
+    assert_eq!(tail["complete"], true, "{tail}");
+    assert!(tail["bytes"].as_u64() > Some(200), "{tail}");
+    assert!(tail["oldest_seconds"].as_f64() > Some(4.0), "{tail}");
+    let shards = tail["shards"].as_array().unwrap();
+    assert_eq!(shards.len(), 1, "one conversation is in one shard: {tail}");
+    assert!(
+        shards[0]["after"].as_str() < shards[0]["to"].as_str(),
+        "{tail}"
+    );
+
+    cluster.heal_all();
+    let acked = until("the ack", async || post().await).await.value;
+    assert!(acked.acked_by.len() > 1, "{acked:?}");
+    until("nothing to be listed", async || {
+        let all = unreplicated().await.map_err(|error| error.to_string())?;
+        ensure(all["ops"] == 0, all)
+    })
+    .await;
 }
