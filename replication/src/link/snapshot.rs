@@ -1,0 +1,270 @@
+//! The state of a shard, where its logs no longer tell it: nobody has what we lack of one.
+//!
+//! It is asked for page by page, in order of keys; a page is asked for once the one before it is
+//! merged and on disk. The side that serves keeps nothing between two pages, so a snapshot goes on
+//! after a broken link, and with another peer, from where it stood. Which cursor the pages add up to
+//! is kept with them, in the store.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::timer::Timer;
+use super::{Alert, Effect, Engine, Frame, LinkId, LogKey, SNAPSHOT_RETRY, SNAPSHOT_TIMEOUT, held};
+use crate::cursor::ShardCursor;
+use crate::id::{RegionId, ShardId};
+use crate::limits::{SNAPSHOT_PAGE_BYTES, SNAPSHOT_SHARDS_MAX};
+
+/// The first protocol that has snapshots.
+pub(super) const PROTOCOL: u32 = 2;
+
+/// A piece of a shard's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPage {
+    /// Shard of the state.
+    pub shard: ShardId,
+    /// It begins after this key; `None`: at the first.
+    pub after: Option<Bytes>,
+    /// What the sender had applied when it read this page: the state of these keys holds at least
+    /// that much.
+    pub cursor: ShardCursor,
+    /// Keys, in order and without what stands before all keys of the shard, and values. What they
+    /// mean is for the stores at both ends.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// The next page begins after this key; `None`: there is no more.
+    pub next: Option<Bytes>,
+}
+
+/// How far the store has come with a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotProgress {
+    /// Everything up to this key is merged.
+    After(Option<Bytes>),
+    /// All is merged; the store now holds the shard up to here.
+    Merged(ShardCursor),
+    /// The page was not merged; it is asked for again, if possible of somebody else.
+    Failed,
+}
+
+/// A shard whose snapshot we take.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    after: Option<Bytes>,
+    stage: Stage,
+    /// Whose page did not come, or could not be merged.
+    failed: Option<RegionId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Until somebody can be asked.
+    Waiting,
+    Asked {
+        link: LinkId,
+        at: Duration,
+    },
+    Merging(RegionId),
+}
+
+impl Engine {
+    /// Shards whose snapshot is being taken, and up to which key it is merged.
+    pub fn snapshots(&self) -> impl Iterator<Item = (ShardId, Option<&Bytes>)> + '_ {
+        let all = self.snapshots.iter();
+        all.map(|(shard, snapshot)| (*shard, snapshot.after.as_ref()))
+    }
+
+    /// The store says that a snapshot is under way: begun before a restart, or by another node.
+    pub(super) fn on_snapshot_pending(&mut self, shard: ShardId, after: Option<Bytes>) {
+        if !self.snapshots.contains_key(&shard) {
+            self.begin_snapshot(shard, after);
+        }
+    }
+
+    /// Some log of the shard cannot be had from anybody.
+    pub(super) fn take_snapshot(&mut self, key: LogKey) {
+        if self.snapshots.contains_key(&key.shard) || self.snapshot_source(None).is_none() {
+            return;
+        }
+        self.alert(Alert::SnapshotNeeded {
+            shard: key.shard,
+            origin: key.origin,
+        });
+        self.begin_snapshot(key.shard, None);
+    }
+
+    fn begin_snapshot(&mut self, shard: ShardId, after: Option<Bytes>) {
+        let snapshot = Snapshot {
+            after,
+            stage: Stage::Waiting,
+            failed: None,
+        };
+        self.snapshots.insert(shard, snapshot);
+        self.advance_snapshots();
+    }
+
+    /// Asks for what is next, of as many shards as may be under way.
+    pub(super) fn advance_snapshots(&mut self) {
+        let is_busy = |snapshot: &&Snapshot| snapshot.stage != Stage::Waiting;
+        let mut busy = self.snapshots.values().filter(is_busy).count();
+        let waiting: Vec<(ShardId, Option<RegionId>)> = self
+            .snapshots
+            .iter()
+            .filter(|(shard, snapshot)| {
+                snapshot.stage == Stage::Waiting && self.pulled.contains(shard)
+            })
+            .map(|(shard, snapshot)| (*shard, snapshot.failed))
+            .collect();
+        for (shard, failed) in waiting {
+            if busy >= SNAPSHOT_SHARDS_MAX || self.timers.is_set(Timer::Snapshot(shard)) {
+                continue;
+            }
+            let Some((_, link)) = self.snapshot_source(failed) else {
+                return;
+            };
+            let Some(snapshot) = self.snapshots.get_mut(&shard) else {
+                continue;
+            };
+            let after = snapshot.after.clone();
+            snapshot.stage = Stage::Asked { link, at: self.now };
+            busy += 1;
+            self.timers
+                .set(Timer::Snapshot(shard), self.now + SNAPSHOT_TIMEOUT);
+            self.send(link, Frame::SnapshotRequest { shard, after });
+        }
+    }
+
+    /// The first region after the one that failed, or else the first one, that can be asked.
+    fn snapshot_source(&self, failed: Option<RegionId>) -> Option<(RegionId, LinkId)> {
+        let able = || {
+            self.peers.iter().filter_map(|(region, peer)| {
+                let link = peer.source?;
+                let speaks = self.links.get(&link)?.protocol >= PROTOCOL;
+                speaks.then_some((*region, link))
+            })
+        };
+        able()
+            .find(|(region, _)| failed.is_none_or(|failed| *region > failed))
+            .or_else(|| able().next())
+    }
+
+    pub(super) fn on_snapshot(&mut self, link: LinkId, page: SnapshotPage) -> Result<(), String> {
+        self.check_shard(page.shard)?;
+        let Some(peer) = self.links.get(&link).map(|state| state.peer) else {
+            return Ok(());
+        };
+        let Some(snapshot) = self.snapshots.get_mut(&page.shard) else {
+            return Ok(());
+        };
+        let is_asked = matches!(snapshot.stage, Stage::Asked { link: asked, .. } if asked == link);
+        if !is_asked || snapshot.after != page.after {
+            return Ok(()); // It was asked for once more meanwhile.
+        }
+        snapshot.stage = Stage::Merging(peer);
+        self.timers.cancel(Timer::Snapshot(page.shard));
+        // It has what it told the state of.
+        for (origin, at) in page.cursor.iter() {
+            self.note_peer_holds(peer, LogKey::new(page.shard, origin), at.stamp)?;
+        }
+        self.note_brought(link);
+        self.effects.push(Effect::MergeSnapshot { peer, page });
+        Ok(())
+    }
+
+    pub(super) fn on_snapshot_merged(&mut self, shard: ShardId, progress: SnapshotProgress) {
+        let Some(snapshot) = self.snapshots.get_mut(&shard) else {
+            return;
+        };
+        match progress {
+            SnapshotProgress::After(after) => {
+                snapshot.after = after;
+                snapshot.stage = Stage::Waiting;
+                snapshot.failed = None;
+            }
+            SnapshotProgress::Failed => {
+                if let Stage::Merging(peer) = snapshot.stage {
+                    snapshot.failed = Some(peer);
+                }
+                snapshot.stage = Stage::Waiting;
+                self.timers
+                    .set(Timer::Snapshot(shard), self.now + SNAPSHOT_RETRY);
+            }
+            SnapshotProgress::Merged(held) => {
+                self.snapshots.remove(&shard);
+                self.timers.cancel(Timer::Snapshot(shard));
+                for (origin, at) in held.iter() {
+                    self.on_appended(LogKey::new(shard, origin), at.stamp);
+                }
+                let keys: Vec<LogKey> = self
+                    .inbound
+                    .range(held::shard_range(shard))
+                    .map(|(key, _)| *key)
+                    .collect();
+                for key in keys {
+                    self.schedule(key);
+                }
+            }
+        }
+        self.advance_snapshots();
+    }
+
+    /// The page did not come in time, or it is time to try again.
+    pub(super) fn on_snapshot_timer(&mut self, shard: ShardId) {
+        if let Some(snapshot) = self.snapshots.get_mut(&shard)
+            && let Stage::Asked { link, at } = snapshot.stage
+            && at + SNAPSHOT_TIMEOUT <= self.now
+        {
+            snapshot.failed = self.links.get(&link).map(|state| state.peer);
+            snapshot.stage = Stage::Waiting;
+        }
+        self.advance_snapshots();
+    }
+
+    /// What was asked on a link that is gone does not come.
+    pub(super) fn forget_snapshots_of(&mut self, link: LinkId, peer: RegionId) {
+        for (shard, snapshot) in &mut self.snapshots {
+            if matches!(snapshot.stage, Stage::Asked { link: asked, .. } if asked == link) {
+                snapshot.stage = Stage::Waiting;
+                snapshot.failed = Some(peer);
+                self.timers.cancel(Timer::Snapshot(*shard));
+            }
+        }
+    }
+
+    pub(super) fn on_snapshot_request(
+        &mut self,
+        link: LinkId,
+        shard: ShardId,
+        after: Option<Bytes>,
+    ) -> Result<(), String> {
+        self.check_shard(shard)?;
+        let Some(state) = self.links.get_mut(&link) else {
+            return Ok(());
+        };
+        // One read at a time for each: whoever asks again waits for the first.
+        if state.snapshot_reads.insert(shard) {
+            self.effects.push(Effect::ReadSnapshot {
+                link,
+                shard,
+                after,
+                bytes_max: SNAPSHOT_PAGE_BYTES,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_snapshot_read(
+        &mut self,
+        link: LinkId,
+        shard: ShardId,
+        page: Option<SnapshotPage>,
+    ) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.snapshot_reads.remove(&shard);
+        // Without an answer the peer asks somebody else, or again.
+        if let Some(page) = page {
+            self.send(link, Frame::Snapshot(page));
+        }
+    }
+}
