@@ -37,6 +37,8 @@ pub struct Config {
     pub auth: Auth,
     /// The hybrid logical clock.
     pub clock: Clock,
+    /// How long logs are kept.
+    pub retention: Retention,
     /// Bounds of what clients send.
     pub limits: Limits,
     /// How the node stops.
@@ -143,6 +145,17 @@ pub struct Clock {
     /// move this clock. Larger: one bad clock moves the stamps of all. Smaller: replies to a node
     /// with a fast clock may sort before what they answer.
     pub max_drift: Duration,
+}
+
+/// How long the logs of a shard, and the events that streams resume from, are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// `retention.min_s`, default a day: at least so long, whoever holds them. Shorter: streams that
+    /// were away for less get a `gap`. Longer: more disk, and redacted text is kept longer.
+    pub min: Duration,
+    /// `retention.max_s`, default 30 days: no longer, also where a region lacks them, which then
+    /// takes a snapshot. Bounds how long redacted text is kept.
+    pub max: Duration,
 }
 
 /// Bounds of what clients send. Above them a call is refused, never cut.
@@ -266,9 +279,19 @@ impl fmt::Display for ConfigError {
 
 /// The sections and plain keys at the top. Of the environment only `WHIMBREL_` with one of these is
 /// read: other programs of the project have variables of their own.
-const TOP: [&str; 11] = [
-    "region", "cluster", "listen", "data_dir", "store", "tls", "auth", "clock", "limits",
-    "shutdown", "log",
+const TOP: [&str; 12] = [
+    "region",
+    "cluster",
+    "listen",
+    "data_dir",
+    "store",
+    "tls",
+    "auth",
+    "clock",
+    "retention",
+    "limits",
+    "shutdown",
+    "log",
 ];
 
 impl Config {

@@ -44,6 +44,15 @@ impl Digests {
         }
     }
 
+    /// Any of them may have changed.
+    pub fn forget_all(&self) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.digests.clear();
+        for (_, changes) in cache.under_way.values_mut() {
+            *changes += 1;
+        }
+    }
+
     /// Of one conversation; `None` if this region does not know it.
     pub async fn conversation(
         &self,
@@ -255,7 +264,7 @@ async fn timeline_page(
             let (begin, end) = scope.reactions(&id);
             for (key, value) in tx.range_all(&begin, &end, options_all()).await? {
                 if Reaction::decode(&value).map_err(corrupt)?.present {
-                    let (emoji, user) = scope.reaction_parts(&key).map_err(corrupt)?;
+                    let (_, emoji, user) = scope.reaction_parts(&key).map_err(corrupt)?;
                     canon.put(emoji.as_bytes());
                     canon.put(user.as_bytes());
                 }

@@ -56,6 +56,12 @@ pub struct Metrics {
     pub store_up: IntGauge,
     /// What the cluster below the store says of itself, by measure.
     pub store_cluster: prometheus::GaugeVec,
+    /// Rows of snapshots that were merged here.
+    pub snapshot_rows: IntCounter,
+    /// Shards whose snapshot is under way here.
+    pub snapshots_under_way: IntGauge,
+    /// Batches that were trimmed from the logs.
+    pub trimmed_batches: IntCounter,
     /// Nodes of this region that run.
     pub nodes: IntGauge,
     /// Shards that this node pulls from other regions.
@@ -216,6 +222,21 @@ impl Metrics {
                     ),
                     &["measure"],
                 ),
+            )?,
+            snapshot_rows: counter(
+                r,
+                "whimbrel_snapshot_rows_total",
+                "Rows of snapshots that were merged here.",
+            )?,
+            snapshots_under_way: gauge(
+                r,
+                "whimbrel_snapshots_under_way",
+                "Shards whose snapshot is being taken; the region serves nobody meanwhile.",
+            )?,
+            trimmed_batches: counter(
+                r,
+                "whimbrel_trimmed_batches_total",
+                "Batches trimmed from the logs.",
             )?,
             nodes: gauge(r, "whimbrel_nodes", "Nodes of this region that run.")?,
             pulled_shards: gauge(

@@ -4,6 +4,7 @@
 mod clocks;
 mod lag;
 mod peers;
+mod snapshots;
 mod tails;
 mod unreplicated;
 
@@ -22,7 +23,7 @@ use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, Fra
 use whimbrel_replication::quic::{LinkEvent, Transport};
 
 use crate::apply::own_tail;
-use crate::apply::remote::{self, Applied};
+use crate::apply::remote::{self, Applied, LogPage};
 use crate::clock::unix_ms;
 use crate::execute::Context;
 use crate::gate::WriteGate;
@@ -110,9 +111,10 @@ struct Readiness {
 }
 
 impl Replicator {
-    /// Starts from what the store holds.
+    /// Starts from what the store holds, and says that peers hold.
     pub fn new(
         context: ReplicatorContext,
+        known: impl IntoIterator<Item = (Origin, Cursor)>,
         transport: Transport,
         tasks: TaskTracker,
     ) -> (Self, watch::Receiver<Arc<Peers>>, mpsc::Receiver<Event>) {
@@ -126,7 +128,10 @@ impl Replicator {
             regions: identity.regions.clone(),
         };
         let clocks = Clocks::new(context.max_drift, config.regions.len());
-        let engine = Engine::new(config, context.tailers.held_all());
+        let mut engine = Engine::new(config, context.tailers.held_all());
+        for (peer, holds) in known {
+            engine.remember(peer, holds);
+        }
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
         let starting = Peers {
             unready: Some("starting"),
@@ -226,6 +231,7 @@ impl Replicator {
                 _ = tick.tick() => {
                     self.measure_lag(&lag_sender);
                     self.judge_clock();
+                    self.look_after_snapshots();
                     Event::Wall { unix_ms: unix_ms() }
                 }
             };
@@ -280,6 +286,13 @@ impl Replicator {
             } => {
                 self.apply(shard, origin, from, batches);
             }
+            Effect::ReadSnapshot {
+                link,
+                shard,
+                after,
+                bytes_max,
+            } => self.read_snapshot(link, shard, after, bytes_max),
+            Effect::MergeSnapshot { peer, page } => self.merge_snapshot(peer, page),
             Effect::Close { link, reason } => {
                 tracing::warn!(link = link.0, %reason, "a link was closed");
                 self.transport.close(link, &reason);
@@ -299,7 +312,18 @@ impl Replicator {
         self.tasks.spawn(async move {
             let read = remote::log_after(&store, shard, origin, from, bytes_max).await;
             let batches = match read {
-                Ok(batches) => batches,
+                Ok(LogPage::Batches(batches)) => batches,
+                Ok(LogPage::Trimmed(floor)) => {
+                    let trimmed = Event::LogTrimmed {
+                        link,
+                        shard,
+                        origin,
+                        floor,
+                    };
+                    // Closed only when the node stops.
+                    let _ = answers.send(trimmed).await;
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%shard, %origin, %error, "a log cannot be read");
                     tokio::time::sleep(FAULT_PAUSE).await;
@@ -400,7 +424,14 @@ impl Replicator {
                 peer,
                 floor,
             } => {
-                tracing::error!(%shard, %origin, %peer, %floor, "a peer has trimmed what is still needed here");
+                tracing::warn!(%shard, %origin, %peer, %floor, "a peer has trimmed what is still needed here");
+            }
+            Alert::SnapshotNeeded { shard, origin } => {
+                tracing::warn!(
+                    %shard, %origin,
+                    "no region has what is still needed here of this log; a snapshot of the shard is \
+                     taken, and until it is whole this region serves nobody"
+                );
             }
         }
     }
@@ -525,6 +556,9 @@ impl Replicator {
         }
         if self.context.gate.is_clock_off() {
             return Some("its clock is wrong");
+        }
+        if !self.context.tailers.is_showing() {
+            return Some("being rebuilt from other regions");
         }
         if self.readiness.reached {
             return None;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_client::api;
@@ -25,6 +26,7 @@ use crate::resume::{Resume, Source};
 use crate::store::keys::{self, Scope};
 use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction};
 use crate::tailer::{SessionId, Standpoint, Tailers};
+use crate::trim;
 use crate::view;
 
 /// Events that may wait for a reader; one that lags further behind is closed and may resume.
@@ -62,6 +64,16 @@ pub struct SessionContext {
     pub tailers: Tailers,
 }
 
+/// What is missed in one shard.
+struct Missed {
+    shard: ShardId,
+    /// Where it begins.
+    after: ShardCursor,
+    /// Where it ends.
+    held: ShardCursor,
+    resume: Resume,
+}
+
 /// One reader of the stream.
 pub struct Session {
     context: SessionContext,
@@ -73,7 +85,7 @@ pub struct Session {
     /// Ready to be sent.
     ready: VecDeque<api::Event>,
     /// What is missed since the token, per shard.
-    resumes: VecDeque<(ShardId, ShardCursor, Resume)>,
+    resumes: VecDeque<Missed>,
     /// Shards of which the token covers more than this region holds.
     behind: BTreeSet<ShardId>,
     /// Messages of such shards that were shown as this region has them: when what is missing comes,
@@ -141,6 +153,7 @@ impl Session {
                 *session.token.shard_mut(shard) = held.clone();
             }
         }
+        session.tell_if_gap(&now).await?;
         session.tell_if_behind(&now);
         let sources = session.sources(memberships, &standpoints).await?;
         session.plan_resumes(&sources, standpoints);
@@ -155,17 +168,25 @@ impl Session {
     /// The next event that need not be waited for.
     pub async fn next_missed(&mut self) -> Result<Option<api::Event>, SessionEnd> {
         loop {
+            if self.too_slow.is_cancelled() {
+                return Err(SessionEnd::TooSlow);
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            let Some((shard, held, resume)) = self.resumes.front_mut() else {
+            let Some(missed) = self.resumes.front_mut() else {
                 return Ok(None);
             };
-            match resume.next(&self.context.store).await? {
+            match missed.resume.next(&self.context.store).await? {
                 None => {
                     // Nothing up to here need be looked at again.
-                    self.token.shard_mut(*shard).join(held);
+                    self.token.shard_mut(missed.shard).join(&missed.held);
+                    let (shard, after) = (missed.shard, missed.after.clone());
                     self.resumes.pop_front();
+                    // It may have been trimmed while it was read.
+                    if trim::is_past(&self.context.store, shard, &after).await? {
+                        self.push_gap();
+                    }
                 }
                 Some(missed) => {
                     let (scope, place, happening) = missed;
@@ -393,6 +414,33 @@ impl Session {
         ))
     }
 
+    /// What the token is followed by may be trimmed: the reader pages anew, and goes on from now.
+    async fn tell_if_gap(&mut self, now: &Cursor) -> Result<(), StoreError> {
+        let looks = now.iter().map(async |(shard, held)| {
+            let after = self.token.shard(shard).cloned().unwrap_or_default();
+            let is_past = trim::is_past(&self.context.store, shard, &after).await?;
+            Ok::<_, StoreError>(is_past.then_some((shard, held)))
+        });
+        let gaps = try_join_all(looks).await?;
+        let gaps: Vec<_> = gaps.into_iter().flatten().collect();
+        for (shard, held) in &gaps {
+            self.token.shard_mut(*shard).join(held);
+        }
+        if !gaps.is_empty() {
+            self.push_gap();
+        }
+        Ok(())
+    }
+
+    fn push_gap(&mut self) {
+        self.ready.push_back(api::Event {
+            kind: api::EventKind::Gap,
+            conversation: None,
+            token: self.token.to_string(),
+            cursor: None,
+        });
+    }
+
     /// This region may lack what the token covers: the reader is told, and the stream goes on.
     fn tell_if_behind(&mut self, now: &Cursor) {
         let mut waiting_for = BTreeSet::new();
@@ -477,7 +525,12 @@ impl Session {
             let after = self.token.shard(shard).cloned().unwrap_or_default();
             if !after.covers_all(&standpoint.held) {
                 let resume = Resume::new(&of_shard, &after, &standpoint);
-                self.resumes.push_back((shard, standpoint.held, resume));
+                self.resumes.push_back(Missed {
+                    shard,
+                    after,
+                    held: standpoint.held,
+                    resume,
+                });
             }
         }
         if self.resumes.is_empty() {

@@ -19,12 +19,13 @@ use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ConversationId, OpStamp, Origin, Place, ShardId, Stamp};
 use whimbrel_replication::op::{Batch, OpKind};
 
-use crate::apply::rows::{ArrivalRow, Happening};
+use crate::apply::rows::{ArrivalRow, Happening, SnapshotRow, SnapshotStage};
 use crate::apply::{corrupt, held};
 use crate::digest::Digests;
 use crate::event::{Event, render};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::snapshot;
 use crate::store::keys;
 use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction, Watch};
 use crate::touch::{Touch, Touched};
@@ -33,7 +34,7 @@ use sessions::{Sessions, Subscriber};
 /// Batches that are read at once.
 const PAGE_BATCHES: usize = 64;
 /// A wake-up may be lost; nothing waits longer than this.
-const POLL: Duration = Duration::from_secs(1);
+pub const POLL: Duration = Duration::from_secs(1);
 /// Requests of sessions that may wait.
 const REQUESTS_MAX: usize = 256;
 
@@ -94,6 +95,7 @@ struct Handle {
     /// Tells the region's other nodes; `None` where there are none.
     touch: Option<Touch>,
     held: watch::Receiver<ShardCursor>,
+    snapshot: watch::Receiver<SnapshotRow>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -135,47 +137,33 @@ impl Tailers {
         let mut starts = Vec::new();
         for shard in (0..context.identity.shards).map(ShardId) {
             let own = context.identity.origin;
-            let at = context
+            let (at, row) = context
                 .store
                 .read(RunOptions::default(), move |tx| async move {
-                    let (begin, end) = keys::arrivals_after(shard, None);
-                    let last = RangeOptions {
-                        limit: 1,
-                        reverse: true,
-                        snapshot: true,
-                        ..RangeOptions::default()
-                    };
-                    let page = tx.range(&begin, &end, last).await?;
-                    let arrival = page
-                        .rows
-                        .first()
-                        .map(|(key, _)| keys::stamp_of(key))
-                        .transpose();
-                    let held = held(&tx, shard, own).await?;
-                    Ok(Standpoint {
-                        held,
-                        arrival: arrival.map_err(corrupt)?,
-                    })
+                    tokio::try_join!(standpoint(&tx, shard, own), snapshot::row(&tx, shard, true))
                 })
                 .await?;
             let (requests, received) = mpsc::channel(REQUESTS_MAX);
             let (publish, held) = watch::channel(at.held.clone());
+            let (publish_snapshot, snapshot) = watch::channel(row);
             handles.push(Handle {
                 wake: Notify::new(),
                 touch: context.store.is_shared().then(|| Touch::new(shard)),
                 held,
+                snapshot,
                 requests,
             });
-            starts.push((shard, at, publish, received));
+            starts.push((shard, at, (publish, publish_snapshot), received));
         }
         let tailers = Self {
             shards: handles.into(),
         };
-        for (shard, at, publish, received) in starts {
+        for (shard, at, (publish, publish_snapshot), received) in starts {
             let tailer = Tailer {
                 shard,
                 at,
                 publish,
+                publish_snapshot,
                 context: context.clone(),
                 tailers: tailers.clone(),
                 sessions: Sessions::default(),
@@ -217,6 +205,25 @@ impl Tailers {
     /// How far this region holds a shard.
     pub fn held(&self, shard: ShardId) -> ShardCursor {
         self.handle(shard).held.borrow().clone()
+    }
+
+    /// How far the snapshot of a shard is.
+    pub fn snapshot(&self, shard: ShardId) -> SnapshotRow {
+        self.handle(shard).snapshot.borrow().clone()
+    }
+
+    /// Whether no snapshot is under way: what they brought so far must not be seen.
+    pub fn is_showing(&self) -> bool {
+        let mut shards = self.shards.iter();
+        shards.all(|handle| handle.snapshot.borrow().stage() == SnapshotStage::Done)
+    }
+
+    /// Waits until this node knows of a change to the snapshot of a shard, and all its sessions in it
+    /// have ended.
+    pub async fn snapshot_seen(&self, shard: ShardId, version: u64) {
+        let mut snapshot = self.handle(shard).snapshot.clone();
+        // Its sender ends with the node.
+        let _ = snapshot.wait_for(|row| row.version >= version).await;
     }
 
     /// How far this region holds all shards.
@@ -303,11 +310,33 @@ struct Tailer {
     shard: ShardId,
     at: Standpoint,
     publish: watch::Sender<ShardCursor>,
+    publish_snapshot: watch::Sender<SnapshotRow>,
     context: TailerContext,
     tailers: Tailers,
     sessions: Sessions,
     /// Fires when another node has committed; set in the transaction that found nothing more.
     watch: Option<Watch>,
+}
+
+/// What a shard holds, and the last arrival in it.
+async fn standpoint(
+    tx: &Transaction,
+    shard: ShardId,
+    own: Origin,
+) -> Result<Standpoint, StoreError> {
+    let (begin, end) = keys::arrivals_after(shard, None);
+    let last = RangeOptions {
+        limit: 1,
+        reverse: true,
+        snapshot: true,
+        ..RangeOptions::default()
+    };
+    let (page, held) = tokio::try_join!(tx.range(&begin, &end, last), held(tx, shard, own))?;
+    let arrival = page.rows.first().map(|(key, _)| keys::stamp_of(key));
+    Ok(Standpoint {
+        held,
+        arrival: arrival.transpose().map_err(corrupt)?,
+    })
 }
 
 /// Waits for a watch; for ever if there is none, or it will never fire.
@@ -405,7 +434,7 @@ impl Tailer {
         let (shard, after) = (self.shard, self.at.arrival);
         let own = self.context.identity.origin;
         let watches = self.context.store.is_shared();
-        let (arrived, more, watch) = self
+        let (row, arrived, more, watch) = self
             .context
             .store
             .read(RunOptions::default(), move |tx| async move {
@@ -415,7 +444,10 @@ impl Tailer {
                     snapshot: true,
                     ..RangeOptions::default()
                 };
-                let page = tx.range(&begin, &end, options).await?;
+                let (page, row) = tokio::try_join!(
+                    tx.range(&begin, &end, options),
+                    snapshot::row(&tx, shard, true)
+                )?;
                 let arrived = page.rows.into_iter().map(async |(key, value)| {
                     let arrival = keys::stamp_of(&key).map_err(corrupt)?;
                     let row = ArrivalRow::decode(&value[..]).map_err(|e| corrupt(e.into()))?;
@@ -431,10 +463,15 @@ impl Tailer {
                 let arrived = try_join_all(arrived).await?;
                 // Set at the tail that was read: what comes after it fires.
                 let watch = (watches && !page.more).then(|| tx.watch(&keys::wake(shard)));
-                Ok((arrived, page.more, watch))
+                Ok((row, arrived, page.more, watch))
             })
             .await?;
         self.watch = watch;
+        if row.version != self.publish_snapshot.borrow().version {
+            self.snapshot_changed(row).await?;
+            return Ok(true);
+        }
+        self.publish_snapshot.send_replace(row);
         for (arrival, origin, stamp, bytes) in arrived {
             // A batch that was trimmed meanwhile has nothing to tell.
             if let Some(bytes) = &bytes {
@@ -459,6 +496,34 @@ impl Tailer {
                 .await;
         }
         Ok(more)
+    }
+
+    /// What is held may have leapt, with no arrival that tells of it; and no session knows what it has
+    /// missed.
+    async fn snapshot_changed(&mut self, row: SnapshotRow) -> Result<(), StoreError> {
+        let (shard, own) = (self.shard, self.context.identity.origin);
+        let read = move |tx: Arc<Transaction>| async move { standpoint(&tx, shard, own).await };
+        let at = self.context.store.read(RunOptions::default(), read).await?;
+        self.sessions.close_all();
+        self.context.digests.forget_all();
+        let before = std::mem::replace(&mut self.at, at);
+        self.publish.send_replace(self.at.held.clone());
+        self.publish_snapshot.send_replace(row);
+        for (origin, at) in self.at.held.iter() {
+            let after = before.held.stamp(&origin);
+            if at.stamp > after {
+                let leapt = Appended {
+                    shard,
+                    origin,
+                    after,
+                    stamp: at.stamp,
+                    bytes: None,
+                };
+                // Closed only when the node stops.
+                let _ = self.context.appended.send(leapt).await;
+            }
+        }
+        Ok(())
     }
 
     async fn tell(

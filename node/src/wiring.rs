@@ -26,7 +26,9 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::open;
 use crate::origin;
+use crate::peers_hold;
 use crate::replicator::{LINK_EVENTS_MAX, Replicator, ReplicatorContext};
+use crate::retention::Trimmer;
 use crate::tailer::{TailerContext, Tailers};
 use crate::vitals;
 
@@ -102,17 +104,34 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let vitals = vitals::start(&store, &metrics, gate.clone(), &tasks, inner.clone());
     let replicator_context = ReplicatorContext {
         store: store.clone(),
-        context,
+        context: context.clone(),
         tailers: tailers.clone(),
         nodes: nodes.clone(),
         metrics: metrics.clone(),
-        gate,
+        gate: gate.clone(),
         max_drift: config.clock.max_drift,
         shutdown: inner.clone(),
     };
+    let known = open::until_reached(&shutdown, async || Ok(peers_hold::load(&store).await?));
+    let Some(known) = known.await? else {
+        return Ok(());
+    };
+    let known = known.into_values();
     let (replicator, peers, answered) =
-        Replicator::new(replicator_context, transport, tasks.clone());
+        Replicator::new(replicator_context, known, transport, tasks.clone());
     tasks.spawn(replicator.run(links, appended, answered));
+    let trimmer = Trimmer {
+        store: store.clone(),
+        context,
+        tailers: tailers.clone(),
+        nodes: nodes.clone(),
+        peers: peers.clone(),
+        gate,
+        metrics: metrics.clone(),
+        retention: config.retention,
+        max_drift: config.clock.max_drift,
+    };
+    tasks.spawn(trimmer.run(inner.clone()));
 
     let app = Arc::new(App {
         store: store.clone(),

@@ -70,6 +70,13 @@ pub const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPLY_BATCHES_MAX: usize = 64;
 /// Bytes that are handed to the store at once; one batch always goes.
 pub const APPLY_BYTES_MAX: usize = 256 * 1024;
+/// The rows of one page of a snapshot; the last of them goes over it.
+pub const SNAPSHOT_PAGE_BYTES: usize = 256 * 1024;
+/// A key in a snapshot; as long as the stores take it.
+pub const SNAPSHOT_KEY_BYTES_MAX: usize = 10_000;
+/// Shards whose snapshots are under way at once. More: faster over long links, and live batches wait
+/// longer behind their pages.
+pub const SNAPSHOT_SHARDS_MAX: usize = 4;
 /// Frames that wait to be written to one link; a link that is fuller is closed.
 pub const LINK_QUEUE_FRAMES_MAX: usize = 8 * 1024;
 /// Bytes that wait to be written to one link; a link that is fuller is closed.
@@ -85,6 +92,7 @@ pub const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 pub const QUIC_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 const _: () = assert!(LINK_QUEUE_BYTES_MAX > 4 * LINK_UNACKED_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_PAGE_BYTES + 3 * SNAPSHOT_KEY_BYTES_MAX + 100_000 < FRAME_BYTES_MAX);
 const _: () = assert!(QUIC_WINDOW_BYTES as usize > LINK_UNACKED_BYTES_MAX);
 const _: () = assert!(FRAME_BATCHES_BYTES_MAX + BATCH_BYTES_MAX + 4096 < FRAME_BYTES_MAX);
 const _: () =

@@ -53,6 +53,26 @@ impl Workspace {
         standing: Standing,
         deps: &ShardCursor,
     ) -> Result<Happening, StoreError> {
+        let value = Value {
+            dot: place,
+            standing,
+            position: op.position,
+        };
+        let change = |row: &mut Member| row.set(value, deps);
+        let crossed = self.change_member(scope, user, change).await?;
+        Ok(Happening::Member {
+            user: user.to_owned(),
+            crossed,
+        })
+    }
+
+    /// Changes a member's row, and the count of those who are in with it.
+    pub(super) async fn change_member(
+        &mut self,
+        scope: &Scope,
+        user: &str,
+        change: impl FnOnce(&mut Member),
+    ) -> Result<Option<Crossing>, StoreError> {
         let slot = self.member_slot(scope, user).await?;
         let is_in = |row: &Option<Member>| {
             row.as_ref()
@@ -60,12 +80,7 @@ impl Workspace {
                 .is_some_and(Standing::is_in)
         };
         let was_in = is_in(&slot.now);
-        let value = Value {
-            dot: place,
-            standing,
-            position: op.position,
-        };
-        slot.now.get_or_insert_default().set(value, deps);
+        change(slot.now.get_or_insert_default());
         let now_in = is_in(&slot.now);
         if was_in != now_in {
             let mut row = self.conversation(scope).await?.unwrap_or_default();
@@ -76,13 +91,10 @@ impl Workspace {
             };
             self.tx.set(&scope.conversation(), &row.encode());
         }
-        Ok(Happening::Member {
-            user: user.to_owned(),
-            crossed: match (was_in, now_in) {
-                (false, true) => Some(Crossing::In),
-                (true, false) => Some(Crossing::Out),
-                _ => None,
-            },
+        Ok(match (was_in, now_in) {
+            (false, true) => Some(Crossing::In),
+            (true, false) => Some(Crossing::Out),
+            _ => None,
         })
     }
 }

@@ -41,7 +41,8 @@ impl Edits {
         let mut rows = BTreeMap::new();
         for (key, value) in tx.range_all(&begin, &end, RangeOptions::default()).await? {
             let row = ChangeRow::decode(&value[..]).map_err(|error| corrupt(error.into()))?;
-            rows.insert(scope.change_hash(&key).map_err(corrupt)?, row);
+            let (_, hash) = scope.change_parts(&key).map_err(corrupt)?;
+            rows.insert(hash, row);
         }
         let does_not_apply =
             |error| StoreError::Fatal(format!("a stored edit does not apply: {error}").into());

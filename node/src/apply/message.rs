@@ -4,7 +4,7 @@ use prost::Message as _;
 use whimbrel_replication::crdt::message::{Edited, Message, Post, Posting};
 use whimbrel_replication::crdt::reaction::Reaction;
 use whimbrel_replication::crdt::text::Document;
-use whimbrel_replication::id::{MessageId, Place};
+use whimbrel_replication::id::{ChangeHash, MessageId, Place};
 use whimbrel_replication::limits::{HEAD_BYTES, MERGED_ROW_BYTES_MAX};
 use whimbrel_replication::op::Op;
 
@@ -55,28 +55,38 @@ impl Workspace {
         id: &MessageId,
         change: &[u8],
     ) -> Result<Happening, ApplyError> {
-        let row = self.message(scope, id).await?;
+        let row = ChangeRow {
+            change: change.to_vec(),
+            author: op.actor.clone(),
+            position: op.position.as_bytes().to_vec(),
+        };
+        self.take_change(scope, id, row).await?;
+        Ok(Happening::Edited(*id))
+    }
+
+    /// Takes an edit; its hash, unless the message is redacted.
+    pub(super) async fn take_change(
+        &mut self,
+        scope: &Scope,
+        id: &MessageId,
+        row: ChangeRow,
+    ) -> Result<Option<ChangeHash>, ApplyError> {
+        let message = self.message(scope, id).await?;
         // A redaction beats every edit, also one that arrives after it: the text must not come back.
-        if row.is_some_and(|row| row.redacted) {
-            return Ok(Happening::Edited(*id));
+        if message.is_some_and(|message| message.redacted) {
+            return Ok(None);
         }
-        let is_posted = row.is_some_and(|row| row.post.is_some());
+        let is_posted = message.is_some_and(|message| message.post.is_some());
         let tx = self.tx.clone();
         let edits = self.edits(scope, id).await?;
         let hash = edits
             .document
-            .apply(change)
+            .apply(&row.change)
             .map_err(|error| ApplyError::Op(format!("edit of message {id}: {error}")))?;
         let key = scope.change(id, &hash);
-        let position = op.position.as_bytes().to_vec();
         let known = edits.rows.get(&hash);
         // The same edit may have been made in several regions: the earliest tells its time.
-        if known.is_none_or(|row| position < row.position) {
-            let row = ChangeRow {
-                change: change.to_vec(),
-                author: op.actor.clone(),
-                position,
-            };
+        if known.is_none_or(|known| row.position < known.position) {
             tx.set(&key, &row.encode_to_vec());
             edits.rows.insert(hash, row);
         }
@@ -85,7 +95,7 @@ impl Workspace {
             let slot = self.message_slot(scope, id).await?;
             slot.now.get_or_insert_default().edit(text);
         }
-        Ok(Happening::Edited(*id))
+        Ok(Some(hash))
     }
 
     /// The edits of a message, read once for this transaction.
@@ -110,7 +120,11 @@ impl Workspace {
     }
 
     /// Derives the text from all stored edits.
-    async fn merge_edits(&mut self, scope: &Scope, id: &MessageId) -> Result<(), StoreError> {
+    pub(super) async fn merge_edits(
+        &mut self,
+        scope: &Scope,
+        id: &MessageId,
+    ) -> Result<(), StoreError> {
         // Read before the post was known, they hang on another original.
         self.forget_edits(scope, id);
         let edits = self.edits(scope, id).await?;
@@ -133,10 +147,14 @@ impl Workspace {
             .now
             .get_or_insert_default()
             .redact();
+        self.clear_edits(scope, id);
+        Ok(Happening::Redacted(*id))
+    }
+
+    pub(super) fn clear_edits(&mut self, scope: &Scope, id: &MessageId) {
         self.forget_edits(scope, id);
         let (begin, end) = scope.changes(id);
         self.tx.clear_range(&begin, &end);
-        Ok(Happening::Redacted(*id))
     }
 
     pub(super) async fn reacted(
@@ -147,20 +165,31 @@ impl Workspace {
         emoji: &str,
         present: bool,
     ) -> Result<Happening, StoreError> {
-        let key = scope.reaction(id, emoji, &op.actor);
+        let reaction = Reaction {
+            present,
+            position: op.position,
+        };
+        self.take_reaction(scope, id, (emoji, &op.actor), reaction)
+            .await?;
+        Ok(Happening::Reacted(*id))
+    }
+
+    /// Takes a user's reaction, and counts it.
+    pub(super) async fn take_reaction(
+        &mut self,
+        scope: &Scope,
+        id: &MessageId,
+        (emoji, user): (&str, &str),
+        reaction: Reaction,
+    ) -> Result<(), StoreError> {
+        let key = scope.reaction(id, emoji, user);
         let stored = self.tx.get(&key, false).await?;
         let mut row = stored
             .map(|bytes| Reaction::decode(&bytes))
             .transpose()
             .map_err(corrupt)?;
         let before = row.as_ref().is_some_and(|r| r.present);
-        Reaction::merge(
-            &mut row,
-            Reaction {
-                present,
-                position: op.position,
-            },
-        );
+        Reaction::merge(&mut row, reaction);
         if let Some(row) = row {
             self.tx.set(&key, &row.encode());
             if row.present != before {
@@ -170,7 +199,7 @@ impl Workspace {
                     .count_reaction(emoji, row.present);
             }
         }
-        Ok(Happening::Reacted(*id))
+        Ok(())
     }
 
     /// A message stands in three places: by id, in the timeline, and by each of its places.

@@ -8,11 +8,13 @@
 
 mod conversation;
 mod edits;
+mod join;
 mod message;
 pub mod remote;
 pub mod rows;
 
 pub use edits::{EditedLately, Edits};
+pub use join::Part;
 pub use message::shown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -379,7 +381,7 @@ pub async fn others_held(tx: &Transaction, shard: ShardId) -> Result<ShardCursor
     Ok(held)
 }
 
-/// The stamp of the own origin's last batch.
+/// The stamp of the own origin's last batch, also where it was trimmed.
 pub async fn own_tail(
     tx: &Transaction,
     shard: ShardId,
@@ -398,7 +400,21 @@ pub async fn own_tail(
         .first()
         .map(|(key, _)| keys::stamp_of(key))
         .transpose();
-    Ok(last.map_err(corrupt)?.map(|at| at.stamp))
+    if let Some(last) = last.map_err(corrupt)? {
+        return Ok(Some(last.stamp));
+    }
+    trim_floor(tx, shard, own).await
+}
+
+/// Up to where a log was trimmed; a snapshot read.
+pub async fn trim_floor(
+    tx: &Transaction,
+    shard: ShardId,
+    origin: Origin,
+) -> Result<Option<Stamp>, StoreError> {
+    let row = tx.get(&keys::trimmed(shard, origin), true).await?;
+    row.map(|bytes| Stamp::try_from(&bytes[..]).map_err(corrupt))
+        .transpose()
 }
 
 /// The last row of a conversation's timeline, and its position.

@@ -8,7 +8,7 @@ use whimbrel_replication::clock::Observed;
 use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
-use super::{ApplyError, Wanted, Workspace, corrupt};
+use super::{ApplyError, Wanted, Workspace, corrupt, trim_floor};
 use crate::execute::Context;
 use crate::nodes::Fence;
 use crate::store::keys;
@@ -28,6 +28,15 @@ pub enum Applied {
     },
 }
 
+/// What there is of a log after a stamp.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LogPage {
+    /// All batches up to the last of these.
+    Batches(Vec<(Stamp, Bytes)>),
+    /// The log was trimmed past the stamp, up to this one.
+    Trimmed(Stamp),
+}
+
 /// The batches of a log after `from`: as many as fit into `bytes_max`, but at least one.
 ///
 /// # Errors
@@ -39,7 +48,7 @@ pub async fn log_after(
     origin: Origin,
     from: Stamp,
     bytes_max: usize,
-) -> Result<Vec<(Stamp, Bytes)>, StoreError> {
+) -> Result<LogPage, StoreError> {
     store
         .read(RunOptions::default(), move |tx| async move {
             let (begin, end) = keys::log_after(shard, origin, from);
@@ -48,12 +57,18 @@ pub async fn log_after(
                 snapshot: true,
                 ..RangeOptions::default()
             };
-            let page = tx.range(&begin, &end, options).await?;
+            let (page, floor) = tokio::try_join!(
+                tx.range(&begin, &end, options),
+                trim_floor(&tx, shard, origin)
+            )?;
+            if let Some(floor) = floor.filter(|floor| *floor > from) {
+                return Ok(LogPage::Trimmed(floor));
+            }
             let mut batches = Vec::with_capacity(page.rows.len());
             for (key, value) in page.rows {
                 batches.push((keys::stamp_of(&key).map_err(corrupt)?.stamp, value));
             }
-            Ok(batches)
+            Ok(LogPage::Batches(batches))
         })
         .await
 }

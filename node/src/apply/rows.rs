@@ -211,6 +211,41 @@ pub struct ArrivalRow {
     pub stamp: Option<Vec<u8>>,
 }
 
+/// `S/`: the snapshot of a shard.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SnapshotRow {
+    /// Grows with each change of its stage.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// How far it is.
+    #[prost(enumeration = "SnapshotStage", tag = "2")]
+    pub stage: i32,
+    /// Everything up to this key of the shard is merged.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub after: Option<bytes::Bytes>,
+    /// A cursor of one shard, as text: what all merged pages hold; absent before the first.
+    #[prost(string, optional, tag = "4")]
+    pub holds: Option<String>,
+    /// A cursor of one shard, as text: no page holds more.
+    #[prost(string, tag = "5")]
+    pub reaches: String,
+    /// Rows that were merged.
+    #[prost(uint64, tag = "6")]
+    pub rows: u64,
+}
+
+/// How far a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum SnapshotStage {
+    /// The shard can be shown.
+    Done = 0,
+    /// Pages are merged: some of the shard is ahead of what else is here.
+    Copying = 1,
+    /// All pages are merged; the logs must catch up with the last of them.
+    CatchingUp = 2,
+}
+
 /// `N/`: a node that runs.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NodeRow {

@@ -12,10 +12,11 @@ use whimbrel_replication::op;
 
 use super::Written;
 use crate::apply::corrupt;
-use crate::apply::rows::LastBatch;
+use crate::apply::rows::{LastBatch, SnapshotStage};
 use crate::command::{Command, Done, Refusal};
 use crate::execute::{Context, Execution, Outcome};
 use crate::identity::Identity;
+use crate::snapshot;
 use crate::store::keys;
 use crate::store::{Atomic, RunOptions, Store, StoreError, Transaction};
 use crate::touch::Touched;
@@ -91,13 +92,19 @@ pub async fn commit(
             let (kept, attempt) = (kept.clone(), counter.fetch_add(1, Ordering::Relaxed));
             async move {
                 let identity = context.identity.clone();
-                let ((), landed, execution) = tokio::try_join!(
+                let ((), copying, landed, execution) = tokio::try_join!(
                     check_life(&tx, &identity, is_shared),
+                    snapshot::row(&tx, shard, false),
                     landed_before(&tx, shard, identity.node, number),
                     Execution::begin(context, tx.clone(), shard, wall(), &commands)
                 )?;
                 if let Some(landed) = landed {
                     return Ok(landed);
+                }
+                // What was merged is ahead of the cursor: nothing written on top of it could say
+                // what it depends on.
+                if copying.stage() != SnapshotStage::Done {
+                    return Err(StoreError::Snapshot);
                 }
                 let batch = (shard, number, attempt);
                 let mut outcome = execute(execution, &identity, &tx, batch, &commands).await?;

@@ -18,7 +18,7 @@ use crate::store::limits::PREFIX_BYTES_MAX;
 use super::read::{Issues, Section};
 use super::{
     Auth, Clock, Cluster, Config, ConfigError, FoundationDb, FoundationDbTls, Issue, Limits,
-    Listen, Log, LogFormat, Region, Shutdown, Store, Tls,
+    Listen, Log, LogFormat, Region, Retention, Shutdown, Store, Tls,
 };
 
 const REGION_NAME_CHARS_MAX: usize = 32;
@@ -79,6 +79,7 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
     let tls = tls(root.section("tls", issue), issue);
     let auth = auth(root.section("auth", issue), issue);
     let clock = clock(root.section("clock", issue), issue);
+    let retention = retention(root.section("retention", issue), issue);
     let limits = limits(root.section("limits", issue), issue);
     let shutdown = shutdown(root.section("shutdown", issue), issue);
     let log = log(root.section("log", issue), issue);
@@ -98,6 +99,7 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
             tls: tls?,
             auth,
             clock,
+            retention,
             limits,
             shutdown,
             log,
@@ -397,6 +399,24 @@ fn clock(mut section: Section<'_>, issues: &mut Issues) -> Clock {
     section.end(issues);
     Clock {
         max_drift: Duration::from_millis(max_drift_ms),
+    }
+}
+
+fn retention(mut section: Section<'_>, issues: &mut Issues) -> Retention {
+    const DAY_S: u64 = 24 * 60 * 60;
+    let min_s = section.number("min_s", DAY_S, 1..=3_650 * DAY_S, issues);
+    let max_s = section.number("max_s", 30 * DAY_S, 1..=3_650 * DAY_S, issues);
+    if min_s > max_s {
+        issues.add(
+            "retention.max_s",
+            format!("{max_s} is less than retention.min_s, which is {min_s}"),
+            "give it at least as much, or lower retention.min_s",
+        );
+    }
+    section.end(issues);
+    Retention {
+        min: Duration::from_secs(min_s),
+        max: Duration::from_secs(max_s),
     }
 }
 

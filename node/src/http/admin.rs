@@ -12,11 +12,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 use whimbrel_client::api::{self, ProblemCode};
+use whimbrel_replication::id::ShardId;
 
 use super::request::{NoQuery, Query, answer, id};
 use super::{App, Failure};
+use crate::apply::rows::SnapshotStage;
 use crate::digest::total;
 use crate::replicator::{PeerHealth, unreplicated};
+use crate::snapshot::share_before;
 
 /// The admin listener.
 #[expect(clippy::disallowed_methods, reason = "it is no part of the public API")]
@@ -56,6 +59,7 @@ pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
     let regions = app.regions.iter().map(|region| {
         let is_own = region.id == app.identity.origin.region;
         let status = match peers.health(region.id) {
+            _ if is_own && !app.tailers.is_showing() => api::RegionStatus::Lagging,
             _ if is_own => api::RegionStatus::Up,
             PeerHealth::Up => api::RegionStatus::Up,
             PeerHealth::Lagging => api::RegionStatus::Lagging,
@@ -120,6 +124,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     }
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     app.metrics.nodes.set(count(app.nodes.running()));
+    let snapshots = snapshots(&app).len();
+    app.metrics.snapshots_under_way.set(count(snapshots));
     let pulled = app.nodes.pulled(app.identity.shards).len();
     app.metrics.pulled_shards.set(count(pulled));
     if let Some(bytes) = app.store.disk_bytes() {
@@ -144,8 +150,33 @@ async fn replication(State(app): State<Arc<App>>) -> Result<Response, Failure> {
         "peers": peers.views(),
         "stopped": peers.stopped,
         "unreplicated": unreplicated,
+        "snapshots": snapshots(&app),
     });
     Ok(answer(200, &body, None))
+}
+
+/// Those that are under way.
+fn snapshots(app: &App) -> Vec<serde_json::Value> {
+    let shards = (0..app.identity.shards).map(ShardId);
+    let under_way = shards.filter_map(|shard| {
+        let row = app.tailers.snapshot(shard);
+        let (stage, share) = match row.stage() {
+            SnapshotStage::Done => return None,
+            SnapshotStage::CatchingUp => ("catching up", 1.0),
+            SnapshotStage::Copying => {
+                let after = row.after.as_deref();
+                let share = after.map_or(0.0, |after| share_before(shard, after));
+                ("copying", share)
+            }
+        };
+        Some(json!({
+            "shard": shard.0,
+            "stage": stage,
+            "share": share,
+            "rows": row.rows,
+        }))
+    });
+    under_way.collect()
 }
 
 async fn store(State(app): State<Arc<App>>) -> Response {

@@ -52,6 +52,12 @@ impl Failure {
         self
     }
 
+    /// 503: it takes snapshots, and shows nothing of them before they are whole.
+    pub fn catching_up() -> Self {
+        let detail = "this region is being rebuilt from the others; ask another region meanwhile";
+        Self::new(ProblemCode::NotCaughtUp, detail)
+    }
+
     /// 500. The operator reads the cause, the caller does not.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed");
@@ -115,6 +121,7 @@ impl From<StoreError> for Failure {
                     "the store did not answer in time; retry with the same idempotency key",
                 )
             }
+            StoreError::Snapshot => Self::catching_up(),
             StoreError::TooLarge(what) => Self::new(ProblemCode::TooLarge, *what),
             _ => Self::internal(&error),
         }

@@ -150,7 +150,10 @@ pub(super) async fn around(
     let waits = matches!(route.as_str(), "/v1/sync" | "/v1/stream");
     // Whether it can be read is said by the calls that wait for it.
     let after = After::read(request.headers()).ok().flatten();
-    let mut response = if waits {
+    let is_of_state = !matches!(route.as_str(), "/v1/regions" | "/v1/openapi.json" | "none");
+    let mut response = if is_of_state && !app.tailers.is_showing() {
+        Failure::catching_up().into_response()
+    } else if waits {
         guarded(request, next).await
     } else {
         match request::buffer(request, app.limits.body_bytes).await {

@@ -32,6 +32,9 @@ pub struct PeerView {
     pub name: String,
     /// Do we pull from it?
     pub pulling: bool,
+    /// Its store's present life, as far as it was told.
+    #[serde(serialize_with = "origin_as_text")]
+    pub origin: Option<Origin>,
     /// Does it pull from us?
     pub serving: bool,
     /// What it is known to hold.
@@ -58,11 +61,22 @@ pub(super) fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S
     serializer.collect_str(cursor)
 }
 
+fn origin_as_text<S: Serializer>(
+    origin: &Option<Origin>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match origin {
+        Some(origin) => serializer.collect_str(origin),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl PeerView {
     /// Puts together what link and lag tell.
     pub(super) fn new(name: &str, peer: PeerStatus, lag: Lag, silent: bool) -> Self {
         Self {
             name: name.to_owned(),
+            origin: peer.origin,
             pulling: peer.pulling > 0 && !silent,
             serving: peer.serving > 0 && !silent,
             holds: peer.holds,

@@ -32,6 +32,9 @@ impl World {
                 return Ok(false);
             };
             let identity = &running.context.identity;
+            if !running.is_showing().await {
+                return Ok(false);
+            }
             let all = Digests::default().all(&running.store, identity).await;
             let Ok(all) = all else {
                 return Ok(false);
@@ -178,6 +181,9 @@ impl World {
         let Some(running) = &self.regions[&region].running else {
             return Ok(());
         };
+        if !running.is_showing().await {
+            return Ok(());
+        }
         let decoded = batches.iter().filter_map(|(_, b)| Batch::decode(b).ok());
         for op in decoded.flat_map(|batch| batch.ops) {
             let OpKind::Posted {

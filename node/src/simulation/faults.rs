@@ -101,6 +101,10 @@ impl World {
         self.note(format_args!("the disk of r{region} is destroyed"));
         self.note_losses(region).await?;
         self.counts.destroyed += 1;
+        self.lose_disk(region)
+    }
+
+    pub(super) fn lose_disk(&mut self, region: u16) -> Step {
         self.region(region).destroy();
         self.forget_late(region);
         self.down(region)

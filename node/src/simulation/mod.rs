@@ -16,6 +16,7 @@ mod faults;
 mod ledger;
 mod network;
 mod region;
+mod retention;
 mod trace;
 mod workload;
 mod world;
@@ -42,6 +43,8 @@ pub struct Counts {
     pub cuts: u64,
     /// Steps of clocks.
     pub steps: u64,
+    /// Snapshots of shards that were needed.
+    pub snapshots: u64,
     /// Acked writes that a destroyed disk took along before anybody else had them.
     pub lost_with_disk: u64,
     /// Virtual milliseconds from the end of the faults until all regions were equal.
@@ -58,6 +61,7 @@ impl Counts {
         self.destroyed += other.destroyed;
         self.cuts += other.cuts;
         self.steps += other.steps;
+        self.snapshots += other.snapshots;
         self.lost_with_disk += other.lost_with_disk;
         self.settled_ms = self.settled_ms.max(other.settled_ms);
     }
@@ -68,7 +72,7 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} writes acked, {} unknown, {} refused; {} crashes, {} disks destroyed with {} acked \
-             writes that nobody else had, {} cuts, {} clock steps; equal after {} virtual ms at most",
+             writes that nobody else had, {} cuts, {} clock steps, {} snapshots; equal after {} virtual ms at most",
             self.acked,
             self.unknown,
             self.refused,
@@ -77,6 +81,7 @@ impl fmt::Display for Counts {
             self.lost_with_disk,
             self.cuts,
             self.steps,
+            self.snapshots,
             self.settled_ms
         )
     }

@@ -10,10 +10,13 @@ use whimbrel_replication::id::{ClusterId, Origin, Position, RegionId, ShardId, S
 use whimbrel_replication::link::{Engine, EngineConfig};
 
 use crate::apply;
+use crate::apply::rows::SnapshotStage;
 use crate::config::Limits;
 use crate::execute::Context;
 use crate::identity::Identity;
 use crate::origin::{self, Facts};
+use crate::peers_hold;
+use crate::snapshot;
 use crate::store::embedded::{Options, SimulatedDisk};
 use crate::store::faulty::Faults;
 use crate::store::{Embedded, Faulty, RunOptions, Store, StoreError};
@@ -82,6 +85,19 @@ impl Running {
                 apply::held(&tx, shard, own).await
             });
         read.await
+    }
+
+    /// Whether no snapshot is under way, which clients must not see.
+    pub(super) async fn is_showing(&self) -> bool {
+        let read = self.store.read(RunOptions::default(), |tx| async move {
+            for shard in (0..SHARDS).map(ShardId) {
+                if snapshot::row(&tx, shard, true).await?.stage() != SnapshotStage::Done {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        read.await.unwrap_or(false)
     }
 
     /// How far it holds a log.
@@ -160,10 +176,14 @@ impl Region {
             });
             held.join(&Cursor::of(shard, read.await?));
         }
+        let mut engine = Engine::new(config, held);
+        for (_, (peer, holds)) in peers_hold::load(&store).await? {
+            engine.remember(peer, holds);
+        }
         self.running = Some(Running {
             store,
             context,
-            engine: Engine::new(config, held),
+            engine,
             numbers: BTreeMap::new(),
         });
         Ok(())

@@ -86,6 +86,12 @@ impl World {
             self.clients[client].at = elsewhere;
         }
         let at = self.clients[client].at;
+        if let Some(running) = &self.regions[&at].running
+            && !running.is_showing().await
+        {
+            self.note(format_args!("r{at} takes a snapshot and answers nobody"));
+            return Ok(());
+        }
         if self.rng.random_bool(0.4)
             && let Some((command, effect)) = self.clients[client].unknown.pop_front()
         {

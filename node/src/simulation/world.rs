@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use whimbrel_replication::id::{ConversationId, Origin, RegionId, ShardId, Stamp};
-use whimbrel_replication::link::{Alert, Effect, Event, Frame, LinkId, Role};
+use whimbrel_replication::link::{Alert, Effect, Event, Frame, LinkId, Role, SnapshotPage};
 
 use super::ledger::Ledger;
 use super::network::Network;
@@ -15,7 +15,8 @@ use super::region::{REGIONS, Region};
 use super::trace::Trace;
 use super::workload::Client;
 use super::{Counts, Report, Violation};
-use crate::apply::remote::{self, Applied};
+use crate::apply::remote::{self, Applied, LogPage};
+use crate::config::Retention;
 use crate::replicator::FAULT_PAUSE;
 use crate::store::StoreError;
 
@@ -27,6 +28,11 @@ const SETTLE_MAX: Duration = Duration::from_secs(120);
 const SETTLE_LOOK: Duration = Duration::from_millis(250);
 const DIAL_PAUSE: Duration = Duration::from_millis(100);
 const WALL_TICK: Duration = Duration::from_secs(1);
+/// So short that regions which were away miss something.
+const RETENTION: Retention = Retention {
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(4),
+};
 /// Applies that are done once more, later.
 const LATE: f64 = 0.05;
 
@@ -53,7 +59,15 @@ pub(super) enum What {
         /// its commit comes late, and no engine waits for it.
         is_late: bool,
     },
+    ReadSnapshot {
+        link: LinkId,
+        shard: ShardId,
+        after: Option<Bytes>,
+        bytes_max: usize,
+    },
+    MergeSnapshot(SnapshotPage),
     Tell(Event),
+    Trim,
     Timer,
     Wall,
     Client(usize),
@@ -85,14 +99,18 @@ pub(super) struct World {
     trace: Trace,
     /// Clients write and faults come.
     pub(super) is_rough: bool,
+    /// Loses its disk once all logs are trimmed.
+    rebuilt: u16,
 }
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let regions = (1..=REGIONS).map(|n| (n, Region::new(RegionId(n))));
+        let mut rng = StdRng::seed_from_u64(seed);
         Self {
             seed,
-            rng: StdRng::seed_from_u64(seed),
+            rebuilt: rng.random_range(1..=REGIONS),
+            rng,
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -127,6 +145,7 @@ impl World {
                 self.later(region, Duration::ZERO, None, What::Dial(server));
             }
             self.later(region, Duration::ZERO, None, What::Wall);
+            self.later(region, Duration::from_secs(1), None, What::Trim);
         }
         self.make_conversations().await?;
         for client in 0..self.clients.len() {
@@ -141,22 +160,33 @@ impl World {
             region.disk.fail_at_next_write(None);
         }
         self.note(format_args!("all faults end"));
-        let healed = self.now;
+        self.counts.settled_ms = self.settle().await?;
+        self.check_all().await?;
+
+        // All that is left is the state: a region that begins with nothing must get it from there.
+        self.trim_all().await?;
+        self.lose_disk(self.rebuilt)?;
+        self.settle().await?;
+        self.check_all().await
+    }
+
+    /// Runs on until all regions show the same; how many milliseconds it took.
+    async fn settle(&mut self) -> Result<u64, Violation> {
+        let begun = self.now;
         loop {
             self.run_until(self.now + SETTLE_LOOK).await?;
             if self.is_settled().await? {
                 break;
             }
-            if self.now > healed + SETTLE_MAX {
+            if self.now > begun + SETTLE_MAX {
                 return Err(Violation::new(
                     "G1",
                     format!("the regions are not equal {SETTLE_MAX:?} after all faults"),
                 ));
             }
         }
-        self.counts.settled_ms = u64::try_from((self.now - healed).as_millis()).unwrap_or(u64::MAX);
         self.note(format_args!("all regions are equal"));
-        self.check_all().await
+        Ok(u64::try_from((self.now - begun).as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn note(&mut self, what: std::fmt::Arguments<'_>) {
@@ -177,7 +207,7 @@ impl World {
     }
 
     /// In the region's present life only.
-    fn soon(&mut self, region: u16, after: Duration, what: What) {
+    pub(super) fn soon(&mut self, region: u16, after: Duration, what: What) {
         let life = Some(self.regions[&region].life);
         self.later(region, after, life, what);
     }
@@ -230,6 +260,21 @@ impl World {
                 let log = (shard, origin, from);
                 self.apply(region, log, batches, is_late).await
             }
+            What::ReadSnapshot {
+                link,
+                shard,
+                after,
+                bytes_max,
+            } => {
+                self.read_snapshot(region, link, shard, after, bytes_max)
+                    .await
+            }
+            What::MergeSnapshot(page) => self.merge_snapshot(region, page).await,
+            What::Trim => {
+                let next = self.ms(500..4_000);
+                self.later(region, next, None, What::Trim);
+                self.trim(region, RETENTION).await
+            }
             What::Tell(event) => self.tell(region, event),
             What::Timer => self.tell(region, Event::Timer),
             What::Wall => {
@@ -273,7 +318,8 @@ impl World {
         let started = running.map(|running| (running.origin(), running.context.identity.node));
         self.note(format_args!("r{region} starts: {started:?}"));
         let unix_ms = self.regions[&region].wall_unix_ms(self.now);
-        self.tell(region, Event::Wall { unix_ms })
+        self.tell(region, Event::Wall { unix_ms })?;
+        self.take_up_snapshots(region).await
     }
 
     fn dial(&mut self, puller: u16, server: u16) -> Step {
@@ -383,6 +429,26 @@ impl World {
                 let after = self.ms(1..10);
                 self.soon(region, after, apply(batches, false));
             }
+            Effect::ReadSnapshot {
+                link,
+                shard,
+                after,
+                bytes_max,
+            } => {
+                let delay = self.ms(0..10);
+                let read = What::ReadSnapshot {
+                    link,
+                    shard,
+                    after,
+                    // Small pages, so that much falls between them.
+                    bytes_max: bytes_max.min(8_000),
+                };
+                self.soon(region, delay, read);
+            }
+            Effect::MergeSnapshot { page, .. } => {
+                let delay = self.ms(1..30);
+                self.soon(region, delay, What::MergeSnapshot(page));
+            }
             Effect::Close { link, reason } => {
                 self.note(format_args!("r{region} closes link {link}: {reason}"));
                 self.break_link(link)?;
@@ -394,7 +460,13 @@ impl World {
             Effect::Alert(alert) => {
                 let promise = match &alert {
                     Alert::OwnLogLost { .. } | Alert::LaterLife { .. } => "G18",
-                    Alert::Stopped { .. } | Alert::TooOld { .. } => "G1",
+                    Alert::Stopped { .. } => "G1",
+                    Alert::TooOld { .. } => return Ok(()),
+                    Alert::SnapshotNeeded { shard, .. } => {
+                        self.counts.snapshots += 1;
+                        self.note(format_args!("r{region} needs a snapshot of shard {shard}"));
+                        return Ok(());
+                    }
                 };
                 return Err(Violation::new(promise, format!("r{region}: {alert:?}")));
             }
@@ -414,7 +486,19 @@ impl World {
         };
         let read = remote::log_after(&running.store, shard, origin, from, bytes_max).await;
         let batches = match read {
-            Ok(batches) => batches,
+            Ok(LogPage::Batches(batches)) => batches,
+            Ok(LogPage::Trimmed(floor)) => {
+                self.note(format_args!(
+                    "r{region} has trimmed {shard} {origin} to {floor}"
+                ));
+                let trimmed = Event::LogTrimmed {
+                    link,
+                    shard,
+                    origin,
+                    floor,
+                };
+                return self.tell(region, trimmed);
+            }
             Err(error) => return self.failed(region, &error),
         };
         let to = batches.last().map_or(from, |(stamp, _)| *stamp);

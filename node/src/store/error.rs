@@ -35,6 +35,9 @@ pub enum StoreError {
     /// anew; nothing was written.
     #[error("the store was given a new life; start this node anew")]
     NewLife,
+    /// A snapshot of the shard is being taken: nothing can be written on top of what it brought so far.
+    #[error("a snapshot of the shard is being taken")]
+    Snapshot,
     /// The transaction's closure decided that nothing of it is to be written.
     #[error("the transaction was rolled back")]
     RolledBack,

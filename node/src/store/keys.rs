@@ -112,6 +112,11 @@ pub fn log_all(shard: ShardId, origin: Origin) -> Range {
     below(log_prefix(shard, origin))
 }
 
+/// All logs of a shard.
+pub fn logs(shard: ShardId) -> Range {
+    below(pack(&("L", shard.0)))
+}
+
 /// The log batches of an origin after a stamp.
 pub fn log_after(shard: ShardId, origin: Origin, stamp: Stamp) -> Range {
     after(&log_prefix(shard, origin), OpStamp::new(stamp, 0))
@@ -147,6 +152,59 @@ pub fn applied_origin(key: &[u8]) -> Result<Origin, DecodeError> {
     let (_, _, origin): (String, u16, Vec<u8>) =
         unpack(key).map_err(|_| DecodeError::Range("applied key"))?;
     Origin::try_from(origin.as_slice())
+}
+
+/// `T/shard/origin`: up to here the log was trimmed, inclusive.
+pub fn trimmed(shard: ShardId, origin: Origin) -> Vec<u8> {
+    pack(&("T", shard.0, origin.to_bytes().as_slice()))
+}
+
+/// All of `T/shard`.
+pub fn trimmed_all(shard: ShardId) -> Range {
+    below(pack(&("T", shard.0)))
+}
+
+/// The origin at the end of a key of [`trimmed_all`].
+pub fn trimmed_origin(key: &[u8]) -> Result<Origin, DecodeError> {
+    let (_, _, origin): (String, u16, Vec<u8>) =
+        unpack(key).map_err(|_| DecodeError::Range("trim key"))?;
+    Origin::try_from(origin.as_slice())
+}
+
+/// `S/shard`: how far the snapshot of a shard has come, if one was ever taken.
+pub fn snapshot(shard: ShardId) -> Vec<u8> {
+    pack(&("S", shard.0))
+}
+
+/// `P/peer/shard/origin`: up to where the store of a peer, in this life of it, holds a log.
+pub fn peer_holds(peer: Origin, shard: ShardId, origin: Origin) -> Vec<u8> {
+    pack(&(
+        "P",
+        peer.to_bytes().as_slice(),
+        shard.0,
+        origin.to_bytes().as_slice(),
+    ))
+}
+
+/// All of `P/`.
+pub fn peers_hold() -> Range {
+    below(pack(&("P",)))
+}
+
+/// All of `P/peer`.
+pub fn peer_holds_all(peer: Origin) -> Range {
+    below(pack(&("P", peer.to_bytes().as_slice())))
+}
+
+/// Peer, shard and origin of a key of [`peers_hold`].
+pub fn peer_holds_parts(key: &[u8]) -> Result<(Origin, ShardId, Origin), DecodeError> {
+    let (_, peer, shard, origin): (String, Vec<u8>, u16, Vec<u8>) =
+        unpack(key).map_err(|_| DecodeError::Range("peer key"))?;
+    Ok((
+        Origin::try_from(peer.as_slice())?,
+        ShardId(shard),
+        Origin::try_from(origin.as_slice())?,
+    ))
 }
 
 /// `B/shard/node`: number, attempt and stamp of the node's last batch.
@@ -218,6 +276,21 @@ pub fn conversation_of(key: &[u8]) -> Result<ConversationId, DecodeError> {
     }
 }
 
+/// What a key of [`shard`] holds: the letter in its middle.
+pub fn kind_of(key: &[u8]) -> Result<String, DecodeError> {
+    let error = || DecodeError::Range("conversation key");
+    let elements: Vec<foundationdb_tuple::Element<'_>> = unpack(key).map_err(|_| error())?;
+    match elements.get(3) {
+        Some(foundationdb_tuple::Element::String(kind)) => Ok(kind.to_string()),
+        _ => Err(error()),
+    }
+}
+
+/// What stands before all keys of [`shard`].
+pub fn shard_prefix(shard: ShardId) -> Vec<u8> {
+    pack(&("d", shard.0))
+}
+
 /// The keys of one conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
@@ -255,6 +328,11 @@ impl Scope {
         .1
     }
 
+    /// The first key after all of a kind.
+    pub fn end_of(&self, kind: &str) -> Vec<u8> {
+        below(self.prefix(kind)).1
+    }
+
     /// `c`: the conversation.
     pub fn conversation(&self) -> Vec<u8> {
         self.prefix("c")
@@ -283,6 +361,13 @@ impl Scope {
         let mut key = self.prefix("s");
         key.extend_from_slice(&pack(&message.as_bytes().as_slice()));
         key
+    }
+
+    /// The message at the end of a key of [`Scope::message`].
+    pub fn message_id(&self, key: &[u8]) -> Result<MessageId, DecodeError> {
+        let rest = key.get(self.prefix("s").len()..).unwrap_or_default();
+        let bytes: Vec<u8> = unpack(rest).map_err(|_| DecodeError::Range("message key"))?;
+        bytes.as_slice().try_into()
     }
 
     /// `t/position`: the timeline.
@@ -329,12 +414,15 @@ impl Scope {
         below(prefix)
     }
 
-    /// The change at the end of a key of an edit.
-    pub fn change_hash(&self, key: &[u8]) -> Result<ChangeHash, DecodeError> {
+    /// Message and change at the end of a key of an edit.
+    pub fn change_parts(&self, key: &[u8]) -> Result<(MessageId, ChangeHash), DecodeError> {
         let rest = key.get(self.prefix("e").len()..).unwrap_or_default();
-        let (_, bytes): (Vec<u8>, Vec<u8>) =
+        let (message, change): (Vec<u8>, Vec<u8>) =
             unpack(rest).map_err(|_| DecodeError::Range("edit key"))?;
-        bytes.as_slice().try_into()
+        Ok((
+            message.as_slice().try_into()?,
+            change.as_slice().try_into()?,
+        ))
     }
 
     /// `x/message/emoji/user`: a reaction.
@@ -351,12 +439,12 @@ impl Scope {
         below(prefix)
     }
 
-    /// Emoji and user at the end of a key of [`Scope::reactions`].
-    pub fn reaction_parts(&self, key: &[u8]) -> Result<(String, String), DecodeError> {
+    /// Message, emoji and user at the end of a key of [`Scope::reaction`].
+    pub fn reaction_parts(&self, key: &[u8]) -> Result<(MessageId, String, String), DecodeError> {
         let rest = key.get(self.prefix("x").len()..).unwrap_or_default();
-        let (_, emoji, user): (Vec<u8>, String, String) =
+        let (message, emoji, user): (Vec<u8>, String, String) =
             unpack(rest).map_err(|_| DecodeError::Range("reaction key"))?;
-        Ok((emoji, user))
+        Ok((message.as_slice().try_into()?, emoji, user))
     }
 
     fn by_origin(&self, kind: &str, origin: Origin) -> Vec<u8> {
@@ -471,7 +559,10 @@ mod tests {
         let scope = Scope::new(ConversationId::from_bytes([0; 16]), 16);
         let message = MessageId::from_bytes([0; 16]);
         let key = scope.reaction(&message, "👍", "a\0b");
-        assert_eq!(scope.reaction_parts(&key), Ok(("👍".into(), "a\0b".into())));
+        assert_eq!(
+            scope.reaction_parts(&key),
+            Ok((message, "👍".into(), "a\0b".into()))
+        );
         assert_eq!(conversation_of(&key), Ok(scope.conversation));
         let key = membership("ada", &scope.conversation);
         assert_eq!(membership_conversation(&key), Ok(scope.conversation));

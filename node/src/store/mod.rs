@@ -223,6 +223,17 @@ impl Store {
         }
     }
 
+    /// Lets what was deleted go from the disk, where that is not the engine's own affair. May take
+    /// long; the store serves meanwhile.
+    pub async fn compact(&self) {
+        match self {
+            Self::Embedded(store) => store.compact().await,
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(_) => {}
+            Self::Faulty(faulty) => Box::pin(faulty.inner().compact()).await,
+        }
+    }
+
     /// What operators call it.
     pub fn engine(&self) -> &'static str {
         match self {

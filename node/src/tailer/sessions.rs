@@ -58,6 +58,13 @@ impl Sessions {
         });
     }
 
+    /// Ends all of them; they may resume elsewhere.
+    pub(super) fn close_all(&mut self) {
+        for subscriber in std::mem::take(self).all.into_values() {
+            subscriber.too_slow.cancel();
+        }
+    }
+
     fn of_user(&self, user: &str) -> BTreeSet<SessionId> {
         self.by_user.get(user).cloned().unwrap_or_default()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::frame::Frame;
-use super::{LinkId, Role};
+use super::{LinkId, Role, SnapshotPage, SnapshotProgress};
 use crate::id::{Origin, RegionId, ShardId, Stamp};
 
 /// What happened.
@@ -93,6 +93,30 @@ pub enum Event {
         /// For the operator.
         reason: String,
     },
+    /// The store is amid a snapshot of this shard that this engine does not know of: it was begun
+    /// before a restart, or by another node. Changes nothing where it is known.
+    SnapshotPending {
+        /// Shard of the snapshot.
+        shard: ShardId,
+        /// Everything up to this key is merged.
+        after: Option<Bytes>,
+    },
+    /// Answers [`Effect::ReadSnapshot`].
+    SnapshotRead {
+        /// As asked.
+        link: LinkId,
+        /// As asked.
+        shard: ShardId,
+        /// `None` where it cannot be read now.
+        page: Option<SnapshotPage>,
+    },
+    /// Answers [`Effect::MergeSnapshot`].
+    SnapshotMerged {
+        /// As asked.
+        shard: ShardId,
+        /// How far the store has come.
+        progress: SnapshotProgress,
+    },
     /// The time of the last [`Effect::SetTimer`] has come. Early or needless ones do no harm.
     Timer,
     /// Shards that this node pulls from now on; at the start it pulls all. The others are left to
@@ -144,6 +168,27 @@ pub enum Effect {
         from: Stamp,
         /// At least one.
         batches: Vec<(Stamp, Bytes)>,
+    },
+    /// Read a page of a shard's state, with the cursor that the same transaction sees. Must be
+    /// answered exactly once, by [`Event::SnapshotRead`].
+    ReadSnapshot {
+        /// For whom; to be repeated in the answer.
+        link: LinkId,
+        /// Shard of the state.
+        shard: ShardId,
+        /// Exclusive; `None`: from the first key.
+        after: Option<Bytes>,
+        /// Soft bound on the sum of the rows' bytes.
+        bytes_max: usize,
+    },
+    /// Merge a page into the store, only if the snapshot has come to the key before it. Must be
+    /// answered exactly once, by [`Event::SnapshotMerged`]. There is never more than one under way
+    /// for a shard.
+    MergeSnapshot {
+        /// Whose state it is.
+        peer: RegionId,
+        /// The page.
+        page: SnapshotPage,
     },
     /// Send what was said before, then close. Worth one line in the log.
     Close {
@@ -198,7 +243,14 @@ pub enum Alert {
         /// Why.
         reason: String,
     },
-    /// A peer has trimmed what we still need.
+    /// Nobody has what we lack of a log: a snapshot of the shard is taken.
+    SnapshotNeeded {
+        /// The shard.
+        shard: ShardId,
+        /// The origin of such a log.
+        origin: Origin,
+    },
+    /// A peer has trimmed what we still need; another one may have it.
     TooOld {
         /// Shard of the log.
         shard: ShardId,

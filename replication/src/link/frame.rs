@@ -6,13 +6,17 @@ use prost::Message as _;
 use crate::cursor::{Cursor, ShardCursor};
 use crate::error::DecodeError;
 use crate::id::{ClusterId, NodeId, Origin, RegionId, ShardId, Stamp};
-use crate::limits::{FRAME_BYTES_MAX, ORIGINS_MAX, PEER_TEXT_BYTES_MAX, SHARDS_MAX};
+use crate::limits::{
+    FRAME_BYTES_MAX, ORIGINS_MAX, PEER_TEXT_BYTES_MAX, SHARDS_MAX, SNAPSHOT_KEY_BYTES_MAX,
+};
 use crate::wire::{self, CursorEntry};
+
+use super::SnapshotPage;
 
 /// The oldest protocol that this program speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol that this program speaks. Both sides use the smaller of their newest.
-pub const PROTOCOL_MAX: u32 = 1;
+pub const PROTOCOL_MAX: u32 = 2;
 
 /// One frame. Who lacks, pulls: the side that dialled subscribes, the other side serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +69,15 @@ pub enum Frame {
         /// Everything up to here is gone, inclusive.
         floor: Stamp,
     },
+    /// Send me a page of this shard's state. Since protocol 2.
+    SnapshotRequest {
+        /// Shard of the state.
+        shard: ShardId,
+        /// The page begins after this key; `None`: at the first.
+        after: Option<Bytes>,
+    },
+    /// A page of a shard's state. Since protocol 2.
+    Snapshot(SnapshotPage),
 }
 
 /// Who somebody is and what they speak.
@@ -125,6 +138,8 @@ impl Frame {
             Self::Batches(_) => "Batches",
             Self::Ack { .. } => "Ack",
             Self::TooOld { .. } => "TooOld",
+            Self::SnapshotRequest { .. } => "SnapshotRequest",
+            Self::Snapshot(_) => "Snapshot",
         }
     }
 
@@ -151,7 +166,7 @@ impl Frame {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct FrameWire {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     kind: Option<Kind>,
 }
 
@@ -175,6 +190,10 @@ enum Kind {
     Ack(PlaceWire),
     #[prost(message, tag = "9")]
     TooOld(PlaceWire),
+    #[prost(message, tag = "10")]
+    SnapshotRequest(SnapshotRequestWire),
+    #[prost(message, tag = "11")]
+    Snapshot(SnapshotWire),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -248,6 +267,38 @@ struct BatchWire {
     bytes: Bytes,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+struct SnapshotRequestWire {
+    #[prost(uint32, tag = "1")]
+    shard: u32,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    after: Option<Bytes>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SnapshotWire {
+    #[prost(uint32, tag = "1")]
+    shard: u32,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    after: Option<Bytes>,
+    #[prost(message, repeated, tag = "3")]
+    cursor: Vec<CursorEntry>,
+    #[prost(message, repeated, tag = "4")]
+    rows: Vec<RowWire>,
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    next: Option<Bytes>,
+    #[prost(message, repeated, tag = "6")]
+    reaches: Vec<CursorEntry>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RowWire {
+    #[prost(bytes = "bytes", tag = "1")]
+    key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
+}
+
 impl From<&Frame> for Kind {
     fn from(frame: &Frame) -> Self {
         match frame {
@@ -272,6 +323,11 @@ impl From<&Frame> for Kind {
                 origin,
                 floor,
             } => Self::TooOld(PlaceWire::new(*shard, *origin, Some(floor))),
+            Frame::SnapshotRequest { shard, after } => Self::SnapshotRequest(SnapshotRequestWire {
+                shard: shard.0.into(),
+                after: after.clone(),
+            }),
+            Frame::Snapshot(page) => Self::Snapshot(page.into()),
         }
     }
 }
@@ -305,6 +361,11 @@ impl TryFrom<Kind> for Frame {
                 let to = place.stamp()?;
                 Self::Ack { shard, origin, to }
             }
+            Kind::SnapshotRequest(request) => Self::SnapshotRequest {
+                shard: shard_from_wire(request.shard)?,
+                after: request.after.as_deref().map(snapshot_key).transpose()?,
+            },
+            Kind::Snapshot(page) => Self::Snapshot(page.try_into()?),
             Kind::TooOld(place) => {
                 let (shard, origin) = place.log()?;
                 let floor = place.stamp()?;
@@ -316,6 +377,67 @@ impl TryFrom<Kind> for Frame {
             }
         })
     }
+}
+
+impl From<&SnapshotPage> for SnapshotWire {
+    fn from(page: &SnapshotPage) -> Self {
+        let row = |(key, value): &(Bytes, Bytes)| RowWire {
+            key: key.clone(),
+            value: value.clone(),
+        };
+        Self {
+            shard: page.shard.0.into(),
+            after: page.after.clone(),
+            cursor: wire::cursor_to_wire(&page.cursor),
+            rows: page.rows.iter().map(row).collect(),
+            next: page.next.clone(),
+            reaches: wire::cursor_to_wire(&page.reaches),
+        }
+    }
+}
+
+impl TryFrom<SnapshotWire> for SnapshotPage {
+    type Error = DecodeError;
+    fn try_from(wire: SnapshotWire) -> Result<Self, DecodeError> {
+        if wire.cursor.len().max(wire.reaches.len()) > ORIGINS_MAX {
+            return Err(DecodeError::Range("origins of a shard"));
+        }
+        let after = wire.after.as_deref().map(snapshot_key).transpose()?;
+        let mut last = after.clone().unwrap_or_default();
+        let mut rows = Vec::with_capacity(wire.rows.len());
+        for row in wire.rows {
+            let key = snapshot_key(&row.key)?;
+            if key <= last {
+                return Err(DecodeError::Range("order of keys"));
+            }
+            last = key.clone();
+            rows.push((key, Bytes::copy_from_slice(&row.value)));
+        }
+        let next = wire.next.as_deref().map(snapshot_key).transpose()?;
+        // Each page goes on, or the snapshot would never end.
+        if next
+            .as_ref()
+            .is_some_and(|next| *next < last || Some(next) == after.as_ref())
+        {
+            return Err(DecodeError::Range("next key"));
+        }
+        Ok(Self {
+            shard: shard_from_wire(wire.shard)?,
+            after,
+            cursor: wire::cursor_from_wire(&wire.cursor)?,
+            reaches: wire::cursor_from_wire(&wire.reaches)?,
+            rows,
+            next,
+        })
+    }
+}
+
+/// A copy: a slice would keep its whole frame alive.
+fn snapshot_key(key: &[u8]) -> Result<Bytes, DecodeError> {
+    if key.is_empty() || key.len() > SNAPSHOT_KEY_BYTES_MAX {
+        return Err(DecodeError::Range("key of a snapshot"));
+    }
+    Ok(Bytes::copy_from_slice(key))
 }
 
 impl From<&Hello> for HelloWire {

@@ -11,6 +11,8 @@
 //! | G2 | every region serves every log that it holds, also those of regions that are dark |
 //! | G10 | a batch is handed to the store only when its deps are covered by what was applied |
 //!
+//! Where a log was trimmed everywhere past what we hold, the shard's state is taken as a snapshot.
+//!
 //! Iteration is in order of keys, so equal events give equal effects.
 
 mod event;
@@ -20,6 +22,7 @@ mod inbound;
 mod pull;
 mod serve;
 mod session;
+mod snapshot;
 mod timer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,12 +32,14 @@ use std::time::Duration;
 pub use event::{Alert, Effect, Event};
 pub use frame::{Batches, Frame, Have, Hello, PROTOCOL_MAX, PROTOCOL_MIN};
 pub use session::PeerStatus;
+pub use snapshot::{SnapshotPage, SnapshotProgress};
 
 use crate::cursor::Cursor;
 use crate::id::{ClusterId, NodeId, Origin, RegionId, ShardId, Stamp};
 use held::Held;
 use inbound::Inbound;
 use session::{Link, Peer};
+use snapshot::Snapshot;
 use timer::{Timer, Timers};
 
 /// A link that said nothing useful for so long after it came up is closed.
@@ -59,6 +64,10 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 pub const GAP_DELAY: Duration = Duration::from_millis(750);
 /// A failed read of the log, or an apply that moved nothing, is tried again after so long.
 pub const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// A page of a snapshot that does not come within so long is asked of another peer.
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page that could not be merged is asked for again after so long.
+pub const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 
 const _: () = assert!(HEARTBEAT.as_millis() * 5 < SILENCE_TIMEOUT.as_millis());
 const _: () = assert!(HEARTBEAT.as_millis() * 2 < QUIET_TIMEOUT.as_millis());
@@ -124,6 +133,8 @@ pub struct Engine {
     pulled: BTreeSet<ShardId>,
     inbound: BTreeMap<LogKey, Inbound>,
     inbound_bytes: usize,
+    /// Shards whose state we take, for their logs are not to be had.
+    snapshots: BTreeMap<ShardId, Snapshot>,
     /// How far ahead of our own log a peer was, when we last raised the alarm.
     own_lost: BTreeMap<ShardId, Stamp>,
     timers: Timers,
@@ -145,6 +156,7 @@ impl Engine {
             peers: BTreeMap::new(),
             inbound: BTreeMap::new(),
             inbound_bytes: 0,
+            snapshots: BTreeMap::new(),
             own_lost: BTreeMap::new(),
             timers: Timers::default(),
             timer_set: None,
@@ -188,6 +200,9 @@ impl Engine {
                 at,
                 reason,
             } => self.on_apply_failed(LogKey::new(shard, origin), at, reason),
+            Event::SnapshotPending { shard, after } => self.on_snapshot_pending(shard, after),
+            Event::SnapshotRead { link, shard, page } => self.on_snapshot_read(link, shard, page),
+            Event::SnapshotMerged { shard, progress } => self.on_snapshot_merged(shard, progress),
             Event::Timer => self.timer_set = None,
             Event::Pull { shards } => self.on_pull(shards),
             Event::Wall { unix_ms } => self.wall = Some((unix_ms, self.now)),
@@ -226,6 +241,7 @@ impl Engine {
             Timer::Read(link, key) => self.pump(link, key),
             Timer::Pull(key) => self.schedule(key),
             Timer::Apply(key) => self.apply_ready(key),
+            Timer::Snapshot(shard) => self.on_snapshot_timer(shard),
         }
     }
 
@@ -249,6 +265,7 @@ impl Engine {
             self.apply_ready(key);
         }
         self.schedule(key);
+        self.drop_needless_snapshots();
     }
 
     fn send(&mut self, link: LinkId, frame: Frame) {

@@ -67,6 +67,7 @@ impl Engine {
             self.drop_queue(key);
         }
         self.schedule_all();
+        self.advance_snapshots();
     }
 
     /// Decides where one log is pulled from now, and when to look again. Changes nothing if nothing
@@ -110,6 +111,9 @@ impl Engine {
         let lacking = self.is_lacking(key, &sources);
         self.drop_detours(key, &sources, lacking);
         self.chase(key, &sources, lacking);
+        if self.is_out_of_reach(key) {
+            self.take_snapshot(key);
+        }
     }
 
     /// Peers with a link to pull on, in order of region; none for what another node pulls.
@@ -154,6 +158,15 @@ impl Engine {
         sources
             .iter()
             .any(|s| s.has > expected && self.may_ask(key, s))
+    }
+
+    /// Have all who have more of it said that they have trimmed what we need?
+    pub(super) fn is_out_of_reach(&self, key: LogKey) -> bool {
+        let expected = self.expected(key);
+        let mut having = self.sources(key).into_iter().filter(|s| s.has > expected);
+        having.next().is_some_and(|first| {
+            !self.may_ask(key, &first) && having.all(|other| !self.may_ask(key, &other))
+        })
     }
 
     /// Once the direct way has caught up, the others would only bring everything twice.

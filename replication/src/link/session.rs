@@ -36,6 +36,10 @@ pub(super) struct Link {
     /// Reads of the log that are not answered yet; they outlive their subscription.
     pub(super) reads: BTreeSet<LogKey>,
     pub(super) unacked_bytes: usize,
+    /// Shards whose state is being read for it.
+    pub(super) snapshot_reads: BTreeSet<ShardId>,
+    /// What both sides speak.
+    pub(super) protocol: u32,
     /// Subscriptions that had to wait for the link's credit, in order of waiting.
     pub(super) starved: VecDeque<LogKey>,
 }
@@ -107,6 +111,13 @@ impl Engine {
             .iter()
             .map(|(region, peer)| (*region, status(*region, peer)))
             .collect()
+    }
+
+    /// What a life of a peer is known to have committed, from before this engine was made.
+    pub fn remember(&mut self, origin: Origin, holds: Cursor) {
+        let peer = self.peers.entry(origin.region).or_default();
+        peer.origin = Some(origin);
+        peer.has = Held::from(holds);
     }
 
     /// How far a peer is known to have committed a log; cheap, for writes that wait for regions.
@@ -194,6 +205,8 @@ impl Engine {
                 serves: BTreeMap::new(),
                 reads: BTreeSet::new(),
                 unacked_bytes: 0,
+                snapshot_reads: BTreeSet::new(),
+                protocol: PROTOCOL_MIN,
                 starved: VecDeque::new(),
             },
         );
@@ -250,6 +263,10 @@ impl Engine {
                 self.on_too_old(link, LogKey::new(shard, origin), floor);
                 Ok(())
             }
+            (true, Role::Server, Frame::SnapshotRequest { shard, after }) => {
+                self.on_snapshot_request(link, shard, after)
+            }
+            (true, Role::Puller, Frame::Snapshot(page)) => self.on_snapshot(link, page),
             (open, _, frame) => {
                 let when = if open { "after" } else { "before" };
                 Err(format!("unexpected {} {when} the handshake", frame.name()))
@@ -287,7 +304,9 @@ impl Engine {
             peer.source = source;
         }
         if gone.open && gone.role == Role::Puller {
+            self.forget_snapshots_of(link, gone.peer);
             self.schedule_all();
+            self.advance_snapshots();
         }
     }
 
@@ -408,6 +427,7 @@ impl Engine {
             return;
         };
         state.open = true;
+        state.protocol = hello.protocols.1.min(PROTOCOL_MAX);
         let (region, role) = (state.peer, state.role);
         let peer = self.peers.entry(region).or_default();
         if peer.origin != Some(hello.origin) {
@@ -426,8 +446,11 @@ impl Engine {
         self.timers
             .set(Timer::Silence(link), self.now + QUIET_TIMEOUT);
         self.send_have(link, true);
-        if role == Role::Puller && !self.choose_source(region) {
-            self.schedule_all();
+        if role == Role::Puller {
+            if !self.choose_source(region) {
+                self.schedule_all();
+            }
+            self.advance_snapshots();
         }
     }
 

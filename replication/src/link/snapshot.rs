@@ -28,6 +28,9 @@ pub struct SnapshotPage {
     /// What the sender had applied when it read this page: the state of these keys holds at least
     /// that much.
     pub cursor: ShardCursor,
+    /// The state holds no more than this: the cursor, and what a snapshot brought that the sender
+    /// itself has not ended yet.
+    pub reaches: ShardCursor,
     /// Keys, in order and without what stands before all keys of the shard, and values. What they
     /// mean is for the stores at both ends.
     pub rows: Vec<(Bytes, Bytes)>,
@@ -50,6 +53,8 @@ pub enum SnapshotProgress {
 #[derive(Debug)]
 pub(super) struct Snapshot {
     after: Option<Bytes>,
+    /// The store has begun: it must be brought to its end.
+    begun: bool,
     stage: Stage,
     /// Whose page did not come, or could not be merged.
     failed: Option<RegionId>,
@@ -76,7 +81,7 @@ impl Engine {
     /// The store says that a snapshot is under way: begun before a restart, or by another node.
     pub(super) fn on_snapshot_pending(&mut self, shard: ShardId, after: Option<Bytes>) {
         if !self.snapshots.contains_key(&shard) {
-            self.begin_snapshot(shard, after);
+            self.begin_snapshot(shard, after, true);
         }
     }
 
@@ -89,12 +94,13 @@ impl Engine {
             shard: key.shard,
             origin: key.origin,
         });
-        self.begin_snapshot(key.shard, None);
+        self.begin_snapshot(key.shard, None, false);
     }
 
-    fn begin_snapshot(&mut self, shard: ShardId, after: Option<Bytes>) {
+    fn begin_snapshot(&mut self, shard: ShardId, after: Option<Bytes>, begun: bool) {
         let snapshot = Snapshot {
             after,
+            begun,
             stage: Stage::Waiting,
             failed: None,
         };
@@ -104,6 +110,7 @@ impl Engine {
 
     /// Asks for what is next, of as many shards as may be under way.
     pub(super) fn advance_snapshots(&mut self) {
+        self.drop_needless_snapshots();
         let is_busy = |snapshot: &&Snapshot| snapshot.stage != Stage::Waiting;
         let mut busy = self.snapshots.values().filter(is_busy).count();
         let waiting: Vec<(ShardId, Option<RegionId>)> = self
@@ -130,6 +137,22 @@ impl Engine {
             self.timers
                 .set(Timer::Snapshot(shard), self.now + SNAPSHOT_TIMEOUT);
             self.send(link, Frame::SnapshotRequest { shard, after });
+        }
+    }
+
+    /// Somebody has come who has the log after all.
+    pub(super) fn drop_needless_snapshots(&mut self) {
+        let not_begun = self.snapshots.iter().filter(|(_, s)| !s.begun);
+        let needless: Vec<ShardId> = not_begun
+            .map(|(shard, _)| *shard)
+            .filter(|shard| {
+                let mut logs = self.inbound.range(held::shard_range(*shard));
+                !logs.any(|(key, _)| self.is_out_of_reach(*key))
+            })
+            .collect();
+        for shard in needless {
+            self.snapshots.remove(&shard);
+            self.timers.cancel(Timer::Snapshot(shard));
         }
     }
 
@@ -160,6 +183,7 @@ impl Engine {
             return Ok(()); // It was asked for once more meanwhile.
         }
         snapshot.stage = Stage::Merging(peer);
+        snapshot.begun = true;
         self.timers.cancel(Timer::Snapshot(page.shard));
         // It has what it told the state of.
         for (origin, at) in page.cursor.iter() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{LinkId, LogKey};
+use crate::id::ShardId;
 
 /// What comes due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub(super) enum Timer {
     Pull(LogKey),
     /// An apply that moved nothing is repeated.
     Apply(LogKey),
+    /// A page of a snapshot did not come, or is asked for again.
+    Snapshot(ShardId),
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +57,7 @@ impl Timers {
             | Timer::Have(l)
             | Timer::Heartbeat(l)
             | Timer::Read(l, _) => *l == link,
-            Timer::Pull(_) | Timer::Apply(_) => false,
+            Timer::Pull(_) | Timer::Apply(_) | Timer::Snapshot(_) => false,
         };
         self.at.retain(|timer, _| !of_link(timer));
         self.order.retain(|(_, timer)| !of_link(timer));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ClusterId, NodeId, OpStamp, Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::limits::{FRAME_BYTES_MAX, ORIGINS_MAX, SHARDS_MAX};
-use whimbrel_replication::link::{Batches, Frame, Have, Hello};
+use whimbrel_replication::link::{Batches, Frame, Have, Hello, SnapshotPage};
 
 fn any_stamp() -> impl Strategy<Value = Stamp> {
     any::<[u8; 10]>().prop_map(Stamp::from_bytes)
@@ -68,6 +68,28 @@ fn any_batches() -> impl Strategy<Value = Batches> {
     })
 }
 
+fn any_page() -> impl Strategy<Value = SnapshotPage> {
+    let key = || proptest::collection::vec(any::<u8>(), 1..20);
+    let rows = proptest::collection::btree_map(key(), any::<Vec<u8>>(), 0..5);
+    let cursors = (any_have(), any_have());
+    (any_shard(), rows, cursors, any::<bool>()).prop_map(|(shard, rows, (one, other), more)| {
+        let rows: Vec<(Bytes, Bytes)> = rows
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+        let of = |have: Have| have.cursor.shard(shard).cloned().unwrap_or_default();
+        let last = rows.last().map(|(key, _)| key.clone());
+        SnapshotPage {
+            shard,
+            after: None,
+            cursor: of(one),
+            reaches: of(other),
+            next: last.filter(|_| more),
+            rows,
+        }
+    })
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let place = || (any_shard(), any_origin(), any_stamp());
     prop_oneof![
@@ -88,6 +110,13 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             origin,
             floor
         }),
+        (any_shard(), proptest::option::of("[a-z]{1,20}")).prop_map(|(shard, after)| {
+            Frame::SnapshotRequest {
+                shard,
+                after: after.map(Bytes::from),
+            }
+        }),
+        any_page().prop_map(Frame::Snapshot),
     ]
 }
 

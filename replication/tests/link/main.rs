@@ -19,5 +19,7 @@ mod random;
 mod scenarios;
 /// The simulated network, clock and stores.
 mod sim;
+/// State where logs are gone.
+mod snapshots;
 /// What a region keeps over restarts; it panics where a promise is broken.
 mod store;

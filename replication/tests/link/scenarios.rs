@@ -271,11 +271,16 @@ fn a_trimmed_log_is_told_and_asked_of_others() {
         peer: region(1),
         floor: last,
     };
-    assert_eq!(sim.alerts, [(3, told)]);
+    let needed = Alert::SnapshotNeeded {
+        shard: S,
+        origin: origin(1),
+    };
+    assert_eq!(sim.alerts, [(3, told), (3, needed)]);
     // B still has it.
     sim.set_both(2, 3, true);
     sim.run_for(ms(2_000));
     assert_eq!(held(&sim, 3, 1), last);
+    assert_eq!(sim.nodes[&3].engine.snapshots().count(), 0);
 }
 
 /// What a peer is known to hold starts anew with its store.

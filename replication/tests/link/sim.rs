@@ -350,6 +350,12 @@ impl Sim {
                 let after = ms(self.rng.random_range(1..10));
                 self.later(n, after, What::Commit(shard, origin, from, batches));
             }
+            // These stores have logs only.
+            Effect::ReadSnapshot { link, shard, .. } => {
+                let page = None;
+                self.event(n, Event::SnapshotRead { link, shard, page });
+            }
+            Effect::MergeSnapshot { .. } => unreachable!("nobody sends a page"),
             Effect::Close { link, reason } => {
                 self.closed.push((n, reason));
                 self.break_link(link);

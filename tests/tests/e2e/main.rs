@@ -32,6 +32,7 @@ mod lives;
 mod nodes;
 mod outages;
 mod partition;
+mod retention;
 mod servers;
 mod slow_links;
 

@@ -277,6 +277,17 @@ impl Embedded {
         self.0.shared.disk_bytes.load(Ordering::Relaxed)
     }
 
+    pub(super) async fn compact(&self) {
+        let shared = self.0.shared.clone();
+        let compacted = tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.disk.compact() {
+                shared.fail(&error);
+            }
+        });
+        // A panic of it is told by its thread; nothing that was committed hangs on it.
+        let _ = compacted.await;
+    }
+
     pub(super) fn tasks(&self) -> &TaskTracker {
         &self.0.tasks
     }

@@ -40,6 +40,17 @@ struct State {
     power: u64,
 }
 
+impl State {
+    fn forget_old(&mut self) {
+        for versions in self.rows.values_mut() {
+            let last = versions.pop();
+            versions.clear();
+            versions.extend(last.filter(|(_, value)| value.is_some()));
+        }
+        self.rows.retain(|_, versions| !versions.is_empty());
+    }
+}
+
 impl SimulatedDisk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,16 +77,22 @@ impl SimulatedDisk {
         };
         for versions in state.rows.values_mut() {
             versions.retain(|(version, _)| *version <= kept);
-            let last = versions.pop();
-            versions.clear();
-            versions.extend(last.filter(|(_, value)| value.is_some()));
         }
-        state.rows.retain(|_, versions| !versions.is_empty());
+        state.forget_old();
         state.written = kept;
         state.synced = kept;
         state.fails_at = None;
         state.is_off = false;
         state.power += 1;
+    }
+
+    /// Forgets what was overwritten and cleared. No transaction may be under way.
+    pub fn vacuum(&self) {
+        let mut state = self.state();
+        // What was not synced may still be taken back.
+        if !state.is_off {
+            state.forget_old();
+        }
     }
 
     /// All that was on it is gone.

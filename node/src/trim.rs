@@ -1,0 +1,159 @@
+//! Trimming: logs and feeds do not grow for ever, and redacted text goes with them (G13).
+//!
+//! A batch goes once all regions of the config hold it and it is older than the least retention;
+//! older than the greatest one it goes regardless. Who still lacked it takes a snapshot. With it go
+//! the rows that only tell of it: its events, its arrival, and the answers to replays of its ops.
+
+use std::sync::Arc;
+
+use whimbrel_replication::cursor::ShardCursor;
+use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
+use whimbrel_replication::op::Batch;
+
+use crate::apply::corrupt;
+use crate::apply::rows::FeedRow;
+use crate::config::Retention;
+use crate::nodes::Fence;
+use crate::store::keys::{self, Scope};
+use crate::store::{Atomic, RangeOptions, RunOptions, Store, StoreError, Transaction};
+
+/// Batches that one transaction trims.
+const PAGE_BATCHES: usize = 32;
+
+/// What may go of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long batches are kept.
+    pub retention: Retention,
+    /// All regions hold the log up to here.
+    pub held_by_all: Stamp,
+    /// Wall clock.
+    pub now_unix_ms: i64,
+    /// How far ahead a stamp may be to tell an age.
+    pub max_drift_ms: i64,
+}
+
+impl Bounds {
+    fn lets_go(&self, stamp: Stamp, batch: &Batch) -> bool {
+        let is_held = stamp <= self.held_by_all;
+        let stamped = batch.ops.iter().map(|op| op.position.hlc().unix_ms()).max();
+        let age = self.now_unix_ms - stamped.unwrap_or(0);
+        // A stamp out of the future tells no age. All that came before it may go, so may it.
+        if age < -self.max_drift_ms {
+            return is_held;
+        }
+        let older_than = |limit: std::time::Duration| {
+            age >= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
+        };
+        (is_held && older_than(self.retention.min)) || older_than(self.retention.max)
+    }
+}
+
+/// Were the logs of a shard trimmed past what a cursor covers?
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn is_past(
+    store: &Store,
+    shard: ShardId,
+    cursor: &ShardCursor,
+) -> Result<bool, StoreError> {
+    let cursor = cursor.clone();
+    let read = store.read(RunOptions::default(), move |tx| {
+        let cursor = cursor.clone();
+        async move {
+            let (begin, end) = keys::trimmed_all(shard);
+            let options = RangeOptions {
+                snapshot: true,
+                ..RangeOptions::default()
+            };
+            for (key, value) in tx.range_all(&begin, &end, options).await? {
+                let origin = keys::trimmed_origin(&key).map_err(corrupt)?;
+                let floor = Stamp::try_from(&value[..]).map_err(corrupt)?;
+                if cursor.stamp(&origin) < floor {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+    });
+    read.await
+}
+
+/// Trims a log of what may go; how many batches went.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn trim(
+    store: &Store,
+    fence: Option<Fence>,
+    shards: u16,
+    (shard, origin): (ShardId, Origin),
+    bounds: Bounds,
+) -> Result<u64, StoreError> {
+    let mut gone = 0;
+    loop {
+        let fence = fence.clone();
+        let trimmed = store.run(RunOptions::default(), move |tx| {
+            let fence = fence.clone();
+            async move {
+                if let Some(fence) = &fence
+                    && !fence.holds(&tx).await?
+                {
+                    return Ok(0);
+                }
+                page(&tx, shards, (shard, origin), bounds).await
+            }
+        });
+        let trimmed = trimmed.await?.value;
+        gone += trimmed as u64;
+        if trimmed < PAGE_BATCHES {
+            return Ok(gone);
+        }
+    }
+}
+
+async fn page(
+    tx: &Arc<Transaction>,
+    shards: u16,
+    (shard, origin): (ShardId, Origin),
+    bounds: Bounds,
+) -> Result<usize, StoreError> {
+    // Not from the floor on: a snapshot may have set it above batches that are here.
+    let (begin, end) = keys::log_all(shard, origin);
+    let options = RangeOptions {
+        limit: PAGE_BATCHES,
+        snapshot: true,
+        ..RangeOptions::default()
+    };
+    let read = tx.range(&begin, &end, options).await?;
+    let mut trimmed = 0;
+    for (key, bytes) in read.rows {
+        let stamp = keys::stamp_of(&key).map_err(corrupt)?.stamp;
+        let batch = Batch::decode(&bytes).map_err(corrupt)?;
+        if !bounds.lets_go(stamp, &batch) {
+            break;
+        }
+        for (index, op) in (0..).zip(&batch.ops) {
+            let scope = Scope::new(op.conversation, shards);
+            let at = OpStamp::new(stamp, index);
+            let event = scope.feed(origin, at).bytes;
+            if index == 0
+                && let Some(row) = tx.get(&event, true).await?
+            {
+                let (_, arrival) = FeedRow::decode_happening(&row, at).map_err(corrupt)?;
+                tx.clear(&keys::arrival(shard, arrival).bytes);
+            }
+            tx.clear(&event);
+            tx.clear(&scope.op(&op.id));
+        }
+        tx.clear(&key);
+        // Two nodes may do this at once; the floor never goes back.
+        let floor = keys::trimmed(shard, origin);
+        tx.atomic(Atomic::ByteMax, &floor, stamp.as_bytes());
+        trimmed += 1;
+    }
+    Ok(trimmed)
+}

@@ -1,0 +1,224 @@
+//! Logs are trimmed, and whoever comes too late for them gets the state instead.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use whimbrel_client::api::{EventKind, ProblemCode};
+use whimbrel_client::{Client, Error};
+
+use crate::foundationdb;
+use crate::harness::{
+    Cluster, REGIONS, events_until, group, http, next, say, text, texts, unread, walk_back,
+};
+use crate::wait::{ensure, until};
+
+const SHORT: &str = "[retention]\nmin_s = 1\nmax_s = 3600\n\n";
+/// Each merge of the tables writes a journal full.
+const SHORT_ON_DISK: &str = "[retention]\nmin_s = 4\nmax_s = 3600\n\n";
+
+fn short(cluster: &str, region: &str) -> String {
+    foundationdb::section(cluster, region) + SHORT
+}
+
+async fn metric(cluster: &Cluster, region: &str, name: &str) -> Result<f64, String> {
+    let url = format!("{}/metrics", cluster.node(region).admin_url());
+    let answer = http().get(url).send().await;
+    let text = answer.map_err(|e| e.to_string())?.text().await;
+    let text = text.map_err(|e| e.to_string())?;
+    let line = text.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    value
+        .and_then(|value| value.parse().ok())
+        .ok_or(format!("no {name} in {region}"))
+}
+
+/// Waits until a region has trimmed as many batches as all have together at least.
+async fn trimmed(cluster: &Cluster, region: &str, batches: f64) {
+    let name = "whimbrel_trimmed_batches_total";
+    until("logs to be trimmed", async || {
+        let value = metric(cluster, region, name).await?;
+        ensure(value >= batches, format!("{value} batches in {region}"))
+    })
+    .await;
+}
+
+/// G16: a region whose disk is gone is built anew while others write; it serves nothing before it has
+/// all.
+#[tokio::test(flavor = "multi_thread")]
+async fn g16_a_region_is_built_anew_from_the_state_of_others() {
+    let mut cluster = Cluster::with_stores(&REGIONS, short).await;
+    let (ana, ben) = (cluster.client("us", "ana"), cluster.client("ap", "ben"));
+    let id = group(&ana, &["ben", "eve"]).await;
+    let mut said = Vec::new();
+    for nth in 0..200 {
+        // More than nodes keep in memory of a log.
+        let text = format!("old {nth} {}", "and so on ".repeat(100));
+        said.push(say(&ana, &id, &text).await.message);
+    }
+    cluster.converged().await;
+    ben.redact(&id, &said[1].id).await.unwrap_err();
+    ana.edit(&id, &said[0].id, "new 0", &said[0].revision)
+        .await
+        .unwrap();
+    ana.redact(&id, &said[1].id).await.unwrap();
+    ben.react(&id, &said[2].id, "👍").await.unwrap();
+    let page = ben.messages(&id).limit(50).await.unwrap().value;
+    ben.mark_read(&id, &page.cursor).await.unwrap();
+    ana.remove_member(&id, "eve").await.unwrap();
+    cluster.converged().await;
+    for region in ["us", "ap"] {
+        trimmed(&cluster, region, 200.0).await;
+    }
+
+    cluster.kill("eu").await;
+    if foundationdb::is_asked_for_in("eu") {
+        let section = foundationdb::own_section("rebuilt", "eu") + SHORT;
+        cluster.node_mut("eu").set_store(section);
+    } else {
+        fs::remove_dir_all(cluster.folder().join("eu/data")).unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (ana, id, stop) = (ana.clone(), id.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut written = 0;
+            while !stop.load(Ordering::Relaxed) {
+                say(&ana, &id, &format!("meanwhile {written}")).await;
+                written += 1;
+            }
+            written
+        })
+    };
+    cluster.node_mut("eu").start();
+    let reader = cluster.client("eu", "ben");
+    until("a snapshot to be told", async || {
+        let url = format!("{}/admin/v1/replication", cluster.node("eu").admin_url());
+        let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
+        let told: serde_json::Value = answer.json().await.map_err(|e| e.to_string())?;
+        let all = told["snapshots"].as_array().map_or(0, Vec::len);
+        ensure(all > 0, told)
+    })
+    .await;
+    // Nothing of it, or all that there was.
+    let first = until("an answer of the new region", async || {
+        let page = reader.messages(&id).limit(200).await;
+        match page {
+            Ok(page) => Ok(page.value.messages),
+            Err(error) => {
+                let known = error.code().is_none_or(|code| {
+                    matches!(code, ProblemCode::NotCaughtUp | ProblemCode::NotFound)
+                });
+                assert!(known, "{error}");
+                Err(error)
+            }
+        }
+    })
+    .await;
+    assert!(first.len() >= 200, "{} messages", first.len());
+    cluster.node_mut("eu").ready().await;
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.await.unwrap();
+    assert!(written > 0);
+    cluster.converged().await;
+    let log = cluster.node("eu").log();
+    assert!(log.contains("a snapshot has ended"), "{log}");
+    let all = walk_back(&reader, &id, 200).await.unwrap();
+    assert_eq!(all.len(), 200 + written);
+    assert_eq!(texts(&all)[0], "new 0");
+    assert_eq!(all[1].text, None);
+    assert_eq!(all[2].reactions.len(), 1);
+    let unread_here = unread(&reader, &id).await.unwrap();
+    assert_eq!(unread_here, unread(&ben, &id).await.unwrap());
+
+    // It writes under a new life, and all the others take it.
+    say(&reader, &id, "from the new region").await;
+    cluster.converged().await;
+    let seen = walk_back(&ana, &id, 50).await.unwrap();
+    assert_eq!(texts(&seen).last(), Some(&"from the new region"));
+}
+
+/// G8: who was away for too long is told so, and goes on from now.
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_a_token_into_a_trimmed_log_gets_a_gap_and_goes_on() {
+    let cluster = Cluster::with_stores(&["eu"], short).await;
+    let (ana, ben) = (cluster.client("eu", "ana"), cluster.client("eu", "ben"));
+    let id = group(&ana, &["ben"]).await;
+    let token = ben.sync(None).await.unwrap().value.token;
+    for nth in 0..10 {
+        say(&ana, &id, &format!("missed {nth}")).await;
+    }
+    trimmed(&cluster, "eu", 11.0).await;
+    let mut stream = ben.stream(Some(&token)).await.unwrap();
+    let gap = next(&mut stream).await;
+    assert!(matches!(gap.kind, EventKind::Gap), "{gap:?}");
+    let page = ben.messages(&id).await.unwrap().value.messages;
+    assert_eq!(page.len(), 10);
+    say(&ana, &id, "and on").await;
+    let event = next(&mut stream).await;
+    assert!(
+        matches!(&event.kind, EventKind::MessagePosted { message }
+            if message.text.as_deref() == Some("and on")),
+        "{event:?}"
+    );
+    drop(stream);
+    // What it gave goes on without a gap.
+    let mut again = ben.stream(Some(&gap.token)).await.unwrap();
+    let events = events_until(&mut again, |event| {
+        matches!(event.kind, EventKind::MessagePosted { .. })
+    });
+    let events = events.await;
+    assert_eq!(events.len(), 1, "{events:?}");
+}
+
+/// How many files below a folder hold these bytes.
+fn holding(folder: &Path, bytes: &[u8]) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match fs::read(entry.path()) {
+            Ok(all) => usize::from(all.windows(bytes.len()).any(|window| window == bytes)),
+            Err(_) => holding(&entry.path(), bytes),
+        })
+        .sum()
+}
+
+async fn secret(client: &Client, id: &str, what: &str) -> Result<String, Error> {
+    let call = client.post(id, &text(what));
+    Ok(call.await?.value.message.id)
+}
+
+/// G13: once logs are trimmed and tables merged, no byte of a redacted text is left on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn g13_a_redacted_text_leaves_the_files() {
+    const SECRET: &str = "xyzzy-plugh-never-to-be-seen-again";
+    // In the files of FoundationDB, when something goes is its own affair.
+    let cluster = Cluster::with_stores(&["eu", "us"], |_, _| SHORT_ON_DISK.to_owned()).await;
+    let ana = cluster.client("eu", "ana");
+    let id = group(&ana, &[]).await;
+    let message = secret(&ana, &id, SECRET).await.unwrap();
+    let kept = say(&ana, &id, "plover-stays").await.message;
+    cluster.converged().await;
+    let folder = cluster.folder().to_owned();
+    let in_us = folder.join("us/data");
+    assert!(holding(&in_us, SECRET.as_bytes()) > 0, "it is written down");
+
+    ana.redact(&id, &message).await.unwrap();
+    cluster.converged().await;
+    for region in ["eu", "us"] {
+        let data = folder.join(region).join("data");
+        until("the text to leave the files", async || {
+            let files = holding(&data, SECRET.as_bytes());
+            // What is written later goes the same way.
+            say(&ana, &id, "and on").await;
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            ensure(files == 0, format!("{files} files in {region}"))
+        })
+        .await;
+        assert!(holding(&data, b"plover-stays") > 0, "what stays, stays");
+    }
+    let there = walk_back(&cluster.client("us", "ana"), &id, 200).await;
+    let there = there.unwrap();
+    assert_eq!(there[0].text, None);
+    assert_eq!(there[1].id, kept.id);
+}
