@@ -15,3 +15,6 @@ pub fn json(journals: &[Journal]) -> String {
     let json = serde_json::to_string_pretty(journals);
     json.expect("a journal has only text for keys") + "\n"
 }
+
+#[cfg(test)]
+mod tests;
