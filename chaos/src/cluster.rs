@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 /// Of a call of the load: who is frozen is left for another region soon.
 const CALL_MAX: Duration = Duration::from_secs(3);
+/// Of a call that reads the end: all of a conversation, on a machine that is busy.
+const END_CALL_MAX: Duration = Duration::from_secs(60);
 /// How long tokens are good: longer than any experiment.
 const TOKEN_LIFE: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -160,8 +162,17 @@ impl Cluster {
         }
     }
 
-    /// A user's ways to all regions.
+    /// A user's ways to all regions, who soon gives up on one that does not answer.
     pub fn ways(&self, user: &str) -> anyhow::Result<Vec<Way>> {
+        self.ways_within(user, CALL_MAX)
+    }
+
+    /// The ways of a user who has time.
+    pub fn patient_ways(&self, user: &str) -> anyhow::Result<Vec<Way>> {
+        self.ways_within(user, END_CALL_MAX)
+    }
+
+    fn ways_within(&self, user: &str, time: Duration) -> anyhow::Result<Vec<Way>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let claims = Claims {
             sub: user.to_owned(),
@@ -175,7 +186,7 @@ impl Cluster {
                 .only(name)
                 .session(false)
                 .token(&token)
-                .timeout(CALL_MAX)
+                .timeout(time)
                 .retry(RetryPolicy::NEVER)
                 .build()?;
             Ok((name.clone(), client))

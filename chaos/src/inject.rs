@@ -180,8 +180,12 @@ impl Injector {
                     change: Change::Set(*faults),
                 };
                 self.cluster.steer(order).await?;
-                let both = if *one_way { "to" } else { "and" };
-                let what = format!("links {from} {both} {to}: {}", proof::words(faults));
+                let way = if *one_way { "to" } else { "and" };
+                let links = match (&from.0, &to.0) {
+                    (None, None) => "all links".to_owned(),
+                    _ => format!("links {from} {way} {to}"),
+                };
+                let what = format!("{links}: {}", proof::words(faults));
                 let nth = self.note(what);
                 let kind = Kind::Links { before };
                 self.active.push(Active { nth, kind });

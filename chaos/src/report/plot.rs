@@ -72,17 +72,17 @@ pub(super) fn time_line(axis: Axis, bands: &[Band]) -> String {
         let (from, to) = (axis.x(band.from), axis.x(band.to));
         // Behind the bar; before it where there is no room behind.
         let length = band.label.chars().count() as f64 * LETTER;
-        let (x, anchor) = if to + 6.0 + length < WIDTH {
-            (to + 6.0, "start")
+        let (x, anchor, class) = if to + 6.0 + length < WIDTH {
+            (to + 6.0, "start", "beside")
         } else if from - 6.0 - length > LEFT {
-            (from - 6.0, "end")
+            (from - 6.0, "end", "beside")
         } else {
-            (from + 4.0, "start")
+            (from + 4.0, "start", "inside")
         };
         let _ = write!(
             svg,
             "<rect class=\"bar\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+             <text class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
             y + 3.0,
             (to - from).max(2.0),
             LANE - 6.0,

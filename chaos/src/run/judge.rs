@@ -37,7 +37,7 @@ impl Judge<'_> {
         let mut history = written.finish().await.context("no last messages")?;
         history.add(session);
         let digests = self.cluster.converged().await?;
-        let ways = |user: &str| self.cluster.ways(user).unwrap_or_default();
+        let ways = |user: &str| self.cluster.patient_ways(user).unwrap_or_default();
         let settled = settle(self.plan, self.conversations, &history, ways, &digests);
         let settled = settled
             .await
