@@ -30,7 +30,7 @@ pub use process::Process;
 pub use tamper::Tampering;
 
 /// How long regions may take to converge, or to get ready.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 /// Of a call of the load: who is frozen is left for another region soon.
 const CALL_MAX: Duration = Duration::from_secs(3);

@@ -207,12 +207,19 @@ impl Case {
                     conversations: &conversations,
                     tails: &tails,
                 };
-                judge.judge(load, session, journal).await
+                tokio::select! {
+                    judged = judge.judge(load, session, journal) => judged,
+                    () = interrupted.cancelled() => {
+                        journal.status = Status::Interrupted;
+                        Err(anyhow::anyhow!("interrupted"))
+                    }
+                }
             }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        if result.is_err() || journal.is_violated() {
+        let interrupted = journal.status == Status::Interrupted;
+        if journal.is_violated() || (result.is_err() && !interrupted) {
             journal.kept = cluster.keep().map(|folder| folder.display().to_string());
         }
         cluster.stop().await;

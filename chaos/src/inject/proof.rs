@@ -1,5 +1,6 @@
 //! Proof that a fault did bite: a fault that did not shows nothing of the cluster.
 
+use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -133,10 +134,12 @@ pub(super) fn words(faults: &Faults) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Each fault of each bad link has changed the fate of some datagram.
+/// Each fault has changed the fate of some datagram: what is certain on each bad link, what is up to
+/// chance on any of them.
 pub(super) fn of_links(before: &[LinkReport], after: &[LinkReport]) -> (bool, String) {
     let mut bit = true;
     let mut evidence = Vec::new();
+    let mut by_chance: BTreeMap<&str, u64> = BTreeMap::new();
     for now in after.iter().filter(|link| !link.faults.is_none()) {
         let then = before
             .iter()
@@ -144,51 +147,46 @@ pub(super) fn of_links(before: &[LinkReport], after: &[LinkReport]) -> (bool, St
         let Some(then) = then else {
             continue;
         };
-        let done = done(&now.faults, &then.counters, &now.counters);
-        bit &= done.iter().all(|(_, count)| *count > 0);
-        let counts: Vec<String> = done
-            .iter()
-            .map(|(what, count)| format!("{count} {what}"))
-            .collect();
+        let mut counts = Vec::new();
+        for (what, is_certain, count) in done(&now.faults, &then.counters, &now.counters) {
+            counts.push(format!("{count} {what}"));
+            if is_certain {
+                bit &= count > 0;
+            } else {
+                *by_chance.entry(what).or_default() += count;
+            }
+        }
         evidence.push(format!("{} to {}: {}", now.from, now.to, counts.join(", ")));
     }
+    bit &= by_chance.values().all(|count| *count > 0);
     (bit && !evidence.is_empty(), evidence.join("; "))
 }
 
-fn done(faults: &Faults, then: &Counters, now: &Counters) -> Vec<(&'static str, u64)> {
+/// What each fault did, and whether it must have done so to any datagram.
+fn done(faults: &Faults, then: &Counters, now: &Counters) -> Vec<(&'static str, bool, u64)> {
+    let dropped = now.dropped.cut - then.dropped.cut;
+    if faults.cut {
+        return vec![("dropped", true, dropped)];
+    }
     let narrow = |counters: &Counters| counters.dropped.bandwidth + counters.delayed;
+    let lost = now.dropped.loss - then.dropped.loss;
+    let doubled = now.duplicated - then.duplicated;
+    let overtaken = now.reordered - then.reordered;
     let all = [
-        (faults.cut, "dropped", now.dropped.cut - then.dropped.cut),
         (
-            faults.delay_ms > 0 && !faults.cut,
-            "delayed",
-            now.delayed - then.delayed,
+            faults.delay_ms > 0,
+            ("delayed", true, now.delayed - then.delayed),
         ),
+        (faults.loss > 0.0, ("lost", false, lost)),
+        (faults.duplicate > 0.0, ("doubled", false, doubled)),
+        (faults.reorder > 0.0, ("overtaken", false, overtaken)),
         (
-            faults.loss > 0.0 && !faults.cut,
-            "lost",
-            now.dropped.loss - then.dropped.loss,
-        ),
-        (
-            faults.duplicate > 0.0 && !faults.cut,
-            "doubled",
-            now.duplicated - then.duplicated,
-        ),
-        (
-            faults.reorder > 0.0 && !faults.cut,
-            "overtaken",
-            now.reordered - then.reordered,
-        ),
-        (
-            faults.bits_per_second.is_some() && !faults.cut,
-            "squeezed",
-            narrow(now) - narrow(then),
+            faults.bits_per_second.is_some(),
+            ("squeezed", false, narrow(now) - narrow(then)),
         ),
     ];
-    all.into_iter()
-        .filter(|(is_on, ..)| *is_on)
-        .map(|(_, what, count)| (what, count))
-        .collect()
+    let on = all.into_iter().filter(|(is_on, _)| *is_on);
+    on.map(|(_, done)| done).collect()
 }
 
 /// Microseconds before a report since when a region may have acked what no other has.

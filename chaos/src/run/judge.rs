@@ -49,8 +49,10 @@ impl Judge<'_> {
         let found = judged.report.violations.iter();
         let found: Vec<(Guarantee, String)> = found
             .filter_map(|violation| {
-                let id = self.broken_by(violation.guarantee());
-                Some((Guarantee::of(id)?, violation.to_string()))
+                let (id, told) = (violation.guarantee(), violation.to_string());
+                let by = self.broken_by(id);
+                let what = told.strip_prefix(id).unwrap_or(&told);
+                Some((Guarantee::of(by)?, format!("{by}{what}")))
             })
             .collect();
         journal.verdicts = self.verdicts(&found, journal);
