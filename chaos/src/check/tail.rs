@@ -34,8 +34,17 @@ pub struct Judged {
 pub fn check_without(history: &History, settled: &Settled, tails: &[Tail]) -> Judged {
     let before = check(history, settled);
     let mut excused = history.clone();
+    let covered = |operation: &&Operation| tails.iter().any(|tail| tail.covers(operation));
+    let covered: BTreeSet<OpId> = history
+        .operations
+        .iter()
+        .filter(covered)
+        .map(|o| o.id)
+        .collect();
     for operation in &mut excused.operations {
-        if tails.iter().any(|tail| tail.covers(operation)) {
+        // A mark of what such a page showed covers what is gone, and not what is posted again.
+        let marks = matches!(&operation.call, Call::Mark { read, .. } if covered.contains(read));
+        if marks || covered.contains(&operation.id) {
             excuse(operation);
         }
     }

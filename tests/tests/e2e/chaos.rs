@@ -22,7 +22,8 @@ async fn g1_to_g18_hold_in_all_experiments() {
     let files = std::fs::read_dir(folder).unwrap();
     let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     let temporary = TempDir::with_prefix("whimbrel-chaos-e2e-").unwrap();
-    let path = |name: &str| temporary.path().join(name);
+    let place = temporary.path().to_owned();
+    let path = |name: &str| place.join(name);
     let mut chaos = command("whimbrel-chaos");
     chaos
         .args(["run", "--short", "--jobs", JOBS, "--node"])
@@ -40,11 +41,11 @@ async fn g1_to_g18_hold_in_all_experiments() {
     let output = output.await.unwrap();
     let summary = String::from_utf8_lossy(&output.stdout);
     println!("{summary}");
-    assert!(
-        output.status.success(),
-        "{summary}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    if !output.status.success() {
+        let kept = temporary.keep();
+        let told = String::from_utf8_lossy(&output.stderr);
+        panic!("{summary}\n{told}\nall is kept in {}", kept.display());
+    }
 
     let journals: Vec<Value> =
         serde_json::from_slice(&std::fs::read(path("journal.json")).unwrap()).unwrap();
