@@ -9,12 +9,16 @@ mod sessions;
 mod settled;
 mod shown;
 mod streams;
+mod tail;
 mod violation;
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::history::{Answer, Call, History, Outcome, Settled, Told};
 use index::Index;
+pub use tail::{Judged, Tail, check_without};
 pub use violation::{At, Cited, Violation};
 
 /// What a check found, and how much there was to look at.
@@ -27,7 +31,7 @@ pub struct Report {
 }
 
 /// How much happened in a history.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Operations, each try counted.
     pub operations: usize,

@@ -1,13 +1,16 @@
 //! The command line.
 
 mod amount;
+mod run;
 mod table;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use whimbrel_chaos::experiment::SCHEMA;
 use whimbrel_chaos::link::{
     Change, Client, ControlError, LinkReport, Order, Report, Request, SOCKET,
 };
@@ -32,7 +35,7 @@ after the command; what is under way arrives as it would have.";
 #[command(
     name = "whimbrel-chaos",
     version,
-    about = "Makes the links between the regions of a cluster bad, and good again",
+    about = "Experiments on a cluster: regions that die, bad links, bad clocks, bad disks",
     after_help = EXAMPLES
 )]
 pub(crate) struct Arguments {
@@ -53,6 +56,11 @@ enum Command {
     Link(LinkArguments),
     /// Show all links: what is wrong with them, and what they have done so far
     Links,
+    /// Run experiments: load, faults, and a verdict for each guarantee
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::RunArguments),
+    /// Print the JSON Schema of an experiment file
+    Schema,
 }
 
 #[derive(Args)]
@@ -139,9 +147,11 @@ impl Action {
     }
 }
 
-/// Does as asked; what is to be printed.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<String> {
+/// Does as asked; what is to be printed, and how it ended.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<(String, ExitCode)> {
     let (request, wanted) = match arguments.command {
+        Command::Run(run) => return run::run(&run, &arguments.dev),
+        Command::Schema => return Ok((SCHEMA.to_owned(), ExitCode::SUCCESS)),
         Command::Links => (Request::Show, None),
         Command::Link(link) => {
             let (from, to) = (link.from.0, link.to.0);
@@ -172,9 +182,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<String> {
         );
     }
     if arguments.json {
-        return Ok(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n");
+        let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+        return Ok((json + "\n", ExitCode::SUCCESS));
     }
-    Ok(table::render(&report.links))
+    Ok((table::render(&report.links), ExitCode::SUCCESS))
 }
 
 fn ask(dev: &Path, request: &Request) -> anyhow::Result<Report> {

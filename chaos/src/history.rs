@@ -99,6 +99,9 @@ pub enum Call {
         text: String,
         /// The message that it answers.
         reply_to: Option<String>,
+        /// How many regions commit it before it counts as acked.
+        #[serde(default = "alone")]
+        regions: u16,
     },
     /// Edit a message.
     Edit {
@@ -139,6 +142,11 @@ pub enum Call {
     },
     /// Listen to the stream: the first time from now, then after what was heard last.
     Listen,
+}
+
+/// A region answers by itself.
+const fn alone() -> u16 {
+    1
 }
 
 impl Call {
@@ -295,6 +303,12 @@ pub struct History {
 }
 
 impl History {
+    /// Adds what another session did.
+    pub fn add(&mut self, session: Session) {
+        self.operations.extend(session.operations);
+        self.operations.sort_by_key(|operation| operation.id);
+    }
+
     /// Puts sessions together.
     pub fn of(sessions: impl IntoIterator<Item = Session>) -> Self {
         let mut operations: Vec<Operation> =

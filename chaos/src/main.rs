@@ -1,4 +1,5 @@
-//! `whimbrel-chaos`: makes the links between the regions of a cluster bad, and good again.
+//! `whimbrel-chaos`: makes the links between the regions of a cluster bad, and good again; and runs
+//! experiments on clusters of its own.
 
 mod cli;
 
@@ -8,13 +9,14 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()) {
-        Ok(text) => {
+        Ok((text, how)) => {
             print!("{text}");
-            ExitCode::SUCCESS
+            how
         }
         Err(error) => {
             eprintln!("whimbrel-chaos: {error:#}");
-            ExitCode::FAILURE
+            // 1 is for guarantees that were violated.
+            ExitCode::from(2)
         }
     }
 }

@@ -28,7 +28,8 @@ use whimbrel_client::{Client, Error};
 
 use crate::history::{Answer, Call, Clock, History, Outcome, Session};
 use listener::Listener;
-use place::{Place, shown};
+use place::Place;
+pub(crate) use place::{outcome_of, shown};
 pub use settle::settle;
 use writer::Writer;
 
@@ -45,6 +46,8 @@ pub struct Plan {
     pub acts: u32,
     /// The longest that a user does nothing between two things. Less of it is more load.
     pub pause: Duration,
+    /// How many regions commit a post before it counts as acked. Other writes never wait.
+    pub regions: u16,
 }
 
 impl Plan {
@@ -68,6 +71,8 @@ pub struct Load {
     listeners: JoinSet<Session>,
     acked: Arc<AtomicUsize>,
     closer: (Session, Vec<Way>),
+    clock: Clock,
+    next_session: u32,
     conversations: Vec<String>,
 }
 
@@ -111,12 +116,15 @@ impl Load {
                 at: id as usize,
                 places: places(),
                 pause: plan.pause,
+                regions: plan.regions,
                 acked: Arc::clone(&acked),
             };
             writers.spawn(writer.run(plan.acts, staged.clone()));
         }
         let closer = Session::new(plan.writers + plan.listeners, &writing[0], clock);
         Ok(Self {
+            clock,
+            next_session: plan.writers + plan.listeners + 1,
             stage,
             writers,
             listeners,
@@ -129,6 +137,18 @@ impl Load {
     /// Writes that were acked until now.
     pub fn acked(&self) -> usize {
         self.acked.load(Ordering::Relaxed)
+    }
+
+    /// The clock of the run.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// A session beside those of the load, to be added to its history.
+    pub fn session(&mut self, user: &str) -> Session {
+        let id = self.next_session;
+        self.next_session += 1;
+        Session::new(id, user, self.clock)
     }
 
     /// Lets writers end what they are about.
@@ -176,6 +196,7 @@ impl Written {
                 conversation: conversation.clone(),
                 text: body.text,
                 reply_to: None,
+                regions: 1,
             };
             let begun = closer.begin(region, call);
             let posted = post.await?;

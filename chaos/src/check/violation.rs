@@ -16,6 +16,16 @@ pub enum Violation {
         /// Where it is missing.
         region: String,
     },
+    /// With a region's disk more is gone than the region had said.
+    #[error("G14: {gone} acked writes are gone with {region}, which had told of {reported} ops")]
+    BeyondTail {
+        /// Whose disk was lost.
+        region: String,
+        /// Writes acked before the report.
+        gone: u64,
+        /// What the report told of.
+        reported: u64,
+    },
     /// One key gave several things.
     #[error("G7: key `{key}` was answered {one} and {other}")]
     TwoAnswers {
@@ -240,6 +250,7 @@ impl Violation {
             Self::WritesFollowReads { .. } | Self::BeforeItsCause { .. } => "G10",
             Self::OutOfOrder { .. } | Self::TwoOrders { .. } => "G11",
             Self::Undead { .. } => "G13",
+            Self::BeyondTail { .. } => "G14",
         }
     }
 }

@@ -131,7 +131,7 @@ impl Place {
 }
 
 /// A message as it is recorded.
-pub(super) fn shown(message: &Message) -> Seen {
+pub(crate) fn shown(message: &Message) -> Seen {
     let reactions = message.reactions.iter();
     Seen {
         id: message.id.clone(),
@@ -147,7 +147,7 @@ pub(super) fn shown(message: &Message) -> Seen {
 }
 
 /// What an error says about whether the call was done.
-pub(super) fn outcome_of(error: &Error) -> Outcome {
+pub(crate) fn outcome_of(error: &Error) -> Outcome {
     let code = error.code().map_or("", ProblemCode::as_str);
     match error.status() {
         Some(status @ 400..500) => Outcome::Refused(format!("{status} {code}")),

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use whimbrel_client::api::{
     Conversation, ConversationKind, CreateConversation, Message, PostMessage, PostedMessage,
 };
-use whimbrel_client::{Answer as Answered, Client};
+use whimbrel_client::{Ack, Answer as Answered, Client};
 
 use super::place::{Place, outcome_of, shown};
 use super::{Stage, Way};
@@ -40,6 +40,7 @@ pub(super) struct Writer {
     pub(super) at: usize,
     pub(super) places: Vec<Place>,
     pub(super) pause: Duration,
+    pub(super) regions: u16,
     pub(super) acked: Arc<AtomicUsize>,
 }
 
@@ -170,8 +171,13 @@ impl Writer {
             reply_to: reply_to.clone(),
             sent_at: None,
         };
-        let sends = self.sends(|client| client.post(&conversation, &body).key(&key));
+        let ack = match self.regions {
+            0 | 1 => Ack::Local,
+            count => Ack::Regions(count),
+        };
+        let sends = self.sends(|client| client.post(&conversation, &body).ack(ack).key(&key));
         let call = Call::Post {
+            regions: self.regions,
             text: key.clone(),
             key,
             conversation,

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::programs::free_port;
+use whimbrel_chaos::cluster::free_port;
 
 /// Ends with this process; its folder is in the temporary folder of the build.
 static SERVER: LazyLock<(Child, PathBuf)> = LazyLock::new(start);

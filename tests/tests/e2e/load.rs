@@ -23,6 +23,7 @@ pub(crate) fn plan(seed: u64) -> Plan {
         listeners: 2,
         acts: u32::MAX,
         pause: Duration::from_millis(60),
+        regions: 1,
     }
 }
 

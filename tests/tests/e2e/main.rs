@@ -25,6 +25,7 @@ mod streams;
 
 // What regions owe each other.
 mod causality;
+mod chaos;
 mod clocks;
 mod convergence;
 mod kills;

@@ -1,96 +1,15 @@
 //! One process of `whimbrel-node serve`.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
+pub(crate) use whimbrel_chaos::cluster::{Config, Listed, Ports};
 
 use crate::harness::http;
-use crate::programs::{command, free_port, signal};
+use crate::programs::{command, signal};
 use crate::wait::{until, within};
-
-/// A region as it is listed in a config.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) name: String,
-    pub(crate) number: u16,
-    pub(crate) http: u16,
-    /// Where whoever reads this config reaches it.
-    pub(crate) quic: SocketAddr,
-}
-
-/// The ports of a node, all on loopback.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
-    pub(crate) http: u16,
-    pub(crate) admin: u16,
-    pub(crate) quic: u16,
-}
-
-impl Ports {
-    pub(crate) fn free() -> Self {
-        Self {
-            http: free_port(),
-            admin: free_port(),
-            quic: free_port(),
-        }
-    }
-}
-
-/// The config of a node.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) region: String,
-    /// Id of the cluster.
-    pub(crate) cluster: String,
-    pub(crate) shards: u16,
-    pub(crate) regions: Vec<Listed>,
-    pub(crate) ports: Ports,
-    /// Holds `ca.pem`, certificate and key of the region, and `token.pub.pem`.
-    pub(crate) pki: PathBuf,
-    /// The section `[store]`, where it has one.
-    pub(crate) store: String,
-}
-
-impl Config {
-    fn toml(&self) -> String {
-        let Self {
-            region,
-            cluster,
-            shards,
-            regions,
-            ports,
-            pki,
-            store,
-        } = self;
-        let mut text = format!(
-            "region = \"{region}\"\ndata_dir = \"data\"\n\n\
-             [cluster]\nid = \"{cluster}\"\nshards = {shards}\n\n"
-        );
-        for listed in regions {
-            text += &format!(
-                "[[cluster.regions]]\nname = \"{}\"\nnumber = {}\n\
-                 urls = [\"http://127.0.0.1:{}\"]\nquic = [\"{}\"]\n\n",
-                listed.name, listed.number, listed.http, listed.quic
-            );
-        }
-        let Ports { http, admin, quic } = ports;
-        let pki = pki.display();
-        text += store;
-        text + &format!(
-            "[listen]\nhttp = \"127.0.0.1:{http}\"\nadmin = \"127.0.0.1:{admin}\"\n\
-             quic = \"127.0.0.1:{quic}\"\n\n\
-             [tls]\nca = \"{pki}/ca.pem\"\ncert = \"{pki}/{region}.pem\"\n\
-             key = \"{pki}/{region}.key.pem\"\n\n\
-             [auth]\nkeys = [\"{pki}/token.pub.pem\"]\n\n\
-             [limits]\nwrites_per_second = 100000\nwrite_burst = 100000\n\n\
-             [shutdown]\ndrain_ms = 1000\n\n\
-             [log]\nfilter = \"info\"\n"
-        )
-    }
-}
 
 /// A node, running or not.
 pub(crate) struct Node {

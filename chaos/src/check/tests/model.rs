@@ -306,6 +306,7 @@ impl Model {
                 conversation: CONVERSATION.to_owned(),
                 text: word,
                 reply_to: other.filter(|_| what < 16).map(|other| other.id),
+                regions: 1,
             },
         };
         for region in [region, (region + 1) % 3, region] {

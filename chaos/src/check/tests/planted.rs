@@ -68,6 +68,7 @@ fn post(key: &str, reply_to: Option<&str>) -> Call {
         conversation: C.to_owned(),
         text: key.to_owned(),
         reply_to: reply_to.map(str::to_owned),
+        regions: 1,
     }
 }
 
