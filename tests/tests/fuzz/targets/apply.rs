@@ -12,7 +12,7 @@ use whimbrel_node::digest::Digests;
 use whimbrel_node::execute::Context;
 use whimbrel_node::identity::Identity;
 use whimbrel_node::store::embedded::{Options, SimulatedDisk};
-use whimbrel_node::store::{Embedded, Store, StoreError};
+use whimbrel_node::store::{Embedded, Store};
 use whimbrel_replication::clock::Clock;
 use whimbrel_replication::id::{Hlc, NodeId, OpStamp, RegionId, ShardId, Stamp};
 use whimbrel_replication::limits::BATCH_BYTES_MAX;
@@ -58,7 +58,6 @@ async fn apply(input: &[u8]) {
                 assert_eq!(at, stamp);
                 assert!(!reason.is_empty());
             }
-            Err(StoreError::TooLarge(_)) => {}
             Err(error) => panic!("neither applied nor refused: {error}"),
         }
     }
