@@ -1,7 +1,7 @@
 //! The targets of the tests, for `cargo fuzz`.
 
 #[path = "../../tests/fuzz/targets/mod.rs"]
-#[allow(dead_code, reason = "the tests use more of them")]
+#[allow(dead_code, unused_imports, reason = "the tests use more of them")]
 mod targets;
 
 /// Runs a target.
