@@ -90,6 +90,10 @@ pub fn observe(context: &Context, batches: &[(Stamp, Bytes)], now_unix_ms: i64) 
 
 /// Applies the batches of `origin` that follow `from`, all or none; none without the lease that
 /// `fence` asks for.
+///
+/// # Errors
+///
+/// Those of the store; [`StoreError::TooLarge`] for several batches only, of which fewer may fit.
 pub async fn apply(
     store: &Store,
     context: &Context,
@@ -111,6 +115,10 @@ pub async fn apply(
             }
         }
     }
+    let alone = match decoded.as_slice() {
+        [(stamp, ..)] => Some(*stamp),
+        _ => None,
+    };
     let decoded = Arc::new(decoded);
     let context = context.clone();
     // What an op did before one of its batch turned out bad must not be committed.
@@ -173,6 +181,11 @@ pub async fn apply(
     match committed {
         Ok(committed) => Ok(committed.value),
         Err(error) => {
+            // A batch alone is no smaller at the next attempt.
+            if let (StoreError::TooLarge(_), Some(at)) = (&error, alone) {
+                let reason = error.to_string();
+                return Ok(Applied::Stopped { at, reason });
+            }
             let stopped = stopped
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
