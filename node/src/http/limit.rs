@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -143,7 +143,11 @@ pub(super) async fn around(
     request: Request,
     next: Next,
 ) -> Response {
-    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let mut route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    // What it waits for are other regions: that says nothing about this one.
+    if asks_other_regions(request.uri()) {
+        route += "?ack=regions";
+    }
     let method = request.method().clone();
     let started = Instant::now();
     // Long polls and streams are bounded per user instead: they wait, they don't work.
@@ -196,10 +200,16 @@ pub(super) async fn around(
         let took = started.elapsed().as_secs_f64();
         app.metrics
             .request_seconds
-            .with_label_values(&[&route])
+            .with_label_values(&[&route, method.as_str()])
             .observe(took);
     }
     response
+}
+
+fn asks_other_regions(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    form_urlencoded::parse(query)
+        .any(|(name, value)| name == "ack" && value.starts_with("regions:"))
 }
 
 /// Answers the request if it finds a place among those that are under way.
