@@ -126,6 +126,8 @@ impl Replicator {
             regions: identity.regions.clone(),
         };
         let clocks = Clocks::new(context.max_drift, config.regions.len());
+        // Until it is judged for the first time nothing speaks against it.
+        context.metrics.clock_right.set(1);
         let engine = Engine::new(config, context.tailers.held_all());
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
         let starting = Peers {
