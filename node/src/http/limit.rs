@@ -247,3 +247,25 @@ async fn guarded(request: Request, next: Next) -> Response {
         Err(_) => Failure::internal(&"a handler panicked").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_that_waits_for_other_regions_is_told_apart() {
+        for (uri, expected) in [
+            ("/v1/conversations/c/messages?ack=regions:2", true),
+            ("/v1/conversations/c/messages?ack=regions%3A2", true),
+            ("/v1/conversations/c/messages?ack=local", false),
+            ("/v1/conversations/c/messages?back=regions:2", false),
+            ("/v1/conversations/c/messages", false),
+        ] {
+            assert_eq!(
+                asks_other_regions(&Uri::from_static(uri)),
+                expected,
+                "{uri}"
+            );
+        }
+    }
+}

@@ -208,7 +208,7 @@ impl Prometheus {
         asked.arg("--version").output().is_ok()
     }
 
-    async fn start(folder: &Path, cluster: &DevCluster) -> Self {
+    fn start(folder: &Path, cluster: &DevCluster) -> Self {
         let rules = folder.join("rules");
         fs::create_dir_all(&rules).unwrap();
         for (path, yaml) in files("rules", "yaml") {
@@ -295,7 +295,7 @@ async fn a_region_that_dies_has_one_alert_until_it_is_back() {
     let folder = data.to_str().unwrap();
     let (dev, mut told) = spawn("whimbrel-node", &["dev", "--data", folder]);
     let cluster = until("the cluster", async || described(&data)).await;
-    let prometheus = Prometheus::start(temporary.path(), &cluster).await;
+    let prometheus = Prometheus::start(temporary.path(), &cluster);
 
     let as_ana = async |args: &[&str]| whimbrel(folder, &[&["--user", "ana"], args].concat()).await;
     let id = as_ana(&[
