@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod batcher;
 pub mod ca;
+pub mod certificate;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -14,7 +14,7 @@ pub struct Metrics {
     registry: Registry,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
-    /// Seconds that requests took, by route.
+    /// Seconds that requests took, by route and method.
     pub request_seconds: HistogramVec,
     /// Requests that were shed because too many were under way.
     pub shed: IntCounter,
@@ -68,6 +68,12 @@ pub struct Metrics {
     pub pulled_shards: IntGauge,
     /// Bytes of the store on disk.
     pub store_disk_bytes: IntGauge,
+    /// Bytes that the store may still write to its disk.
+    pub disk_free_bytes: IntGauge,
+    /// Bytes of the disk that holds the store.
+    pub disk_size_bytes: IntGauge,
+    /// Days until the certificate towards other regions is no longer valid.
+    pub certificate_days_left: prometheus::Gauge,
     /// Is the node ready to serve?
     pub ready: IntGauge,
 }
@@ -106,7 +112,7 @@ impl Metrics {
                         "Seconds that requests took.",
                     )
                     .buckets(SECONDS.to_vec()),
-                    &["route"],
+                    &["route", "method"],
                 ),
             )?,
             shed: counter(
@@ -248,6 +254,23 @@ impl Metrics {
                 r,
                 "whimbrel_store_disk_bytes",
                 "Bytes of the store on disk.",
+            )?,
+            disk_free_bytes: gauge(
+                r,
+                "whimbrel_disk_free_bytes",
+                "Bytes free for this node on the disk of its data_dir.",
+            )?,
+            disk_size_bytes: gauge(
+                r,
+                "whimbrel_disk_size_bytes",
+                "Bytes of the disk of this node's data_dir.",
+            )?,
+            certificate_days_left: register(
+                r,
+                prometheus::Gauge::new(
+                    "whimbrel_certificate_days_left",
+                    "Days until this node's certificate, as read at its start, is no longer valid.",
+                ),
             )?,
             ready: gauge(r, "whimbrel_ready", "Is the node ready to serve?")?,
             registry,

@@ -128,6 +128,8 @@ impl Replicator {
             regions: identity.regions.clone(),
         };
         let clocks = Clocks::new(context.max_drift, config.regions.len());
+        // Until it is judged for the first time nothing speaks against it.
+        context.metrics.clock_right.set(1);
         let mut engine = Engine::new(config, context.tailers.held_all());
         for (peer, holds) in known {
             engine.remember(peer, holds);

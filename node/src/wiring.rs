@@ -15,6 +15,7 @@ use whimbrel_replication::clock::Clock;
 use whimbrel_replication::quic::{PeerAddress, QuicConfig, Transport};
 
 use crate::batcher::Batchers;
+use crate::certificate;
 use crate::clock::unix_ms;
 use crate::config::{self, Config};
 use crate::digest::Digests;
@@ -98,7 +99,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let batchers = Batchers::start(&store, &context, &tailers, &metrics, gate.clone(), &tasks);
 
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
-    let transport = Transport::start(quic, quic_config(&config)?, link_events)?;
+    let quic_config = quic_config(&config)?;
+    let certificate_expires = certificate::expires(&quic_config.cert_pem).context("tls.cert")?;
+    let transport = Transport::start(quic, quic_config, link_events)?;
     let url = &config.listen.url;
     let nodes = Nodes::start(&store, &identity, url, &tasks, shutdown.clone());
     let vitals = vitals::start(&store, &metrics, gate.clone(), &tasks, inner.clone());
@@ -149,6 +152,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         nodes,
         vitals,
         in_flight: Semaphore::new(config.limits.in_flight),
+        data_dir: config.data_dir.clone(),
+        certificate_expires,
         shutdown: shutdown.clone(),
     });
     tasks.spawn(reload_keys(app.clone(), inner.clone()));

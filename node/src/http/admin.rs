@@ -17,9 +17,12 @@ use whimbrel_replication::id::ShardId;
 use super::request::{NoQuery, Query, answer, id};
 use super::{App, Failure};
 use crate::apply::rows::SnapshotStage;
+use crate::clock::unix_ms;
 use crate::digest::total;
 use crate::replicator::{PeerHealth, unreplicated};
 use crate::snapshot::share_before;
+
+const SECONDS_A_DAY: f64 = 24.0 * 60.0 * 60.0;
 
 /// The admin listener.
 #[expect(clippy::disallowed_methods, reason = "it is no part of the public API")]
@@ -90,16 +93,19 @@ pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
     )
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Response {
-    let why_not = if app.shutdown.is_cancelled() {
+/// Why the node does not want to be asked, if it does not.
+fn unready(app: &App) -> Option<&'static str> {
+    if app.shutdown.is_cancelled() {
         Some("shutting down")
     } else if app.vitals.borrow().trouble.is_some() {
         Some("the store does not answer")
     } else {
         app.peers.borrow().unready
-    };
-    app.metrics.ready.set(i64::from(why_not.is_none()));
-    match why_not {
+    }
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match unready(&app) {
         None => axum::Json(json!({"status": "ready"})).into_response(),
         Some(why) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -111,6 +117,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.peers.borrow().report(&app.metrics);
+    app.metrics.ready.set(i64::from(unready(&app).is_none()));
     if app.store.is_shared() {
         // What a cluster that does not answer had said before is not how it is.
         app.metrics.store_cluster.reset();
@@ -128,11 +135,23 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.metrics.snapshots_under_way.set(count(snapshots));
     let pulled = app.nodes.pulled(app.identity.shards).len();
     app.metrics.pulled_shards.set(count(pulled));
-    if let Some(bytes) = app.store.disk_bytes() {
-        app.metrics
-            .store_disk_bytes
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    if let Some(used) = app.store.disk_bytes() {
+        app.metrics.store_disk_bytes.set(bytes(used));
     }
+    match rustix::fs::statvfs(&app.data_dir) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let size = disk.f_blocks.saturating_mul(disk.f_frsize);
+            app.metrics.disk_free_bytes.set(bytes(free));
+            app.metrics.disk_size_bytes.set(bytes(size));
+        }
+        Err(error) => tracing::warn!(%error, "cannot see how full the disk of data_dir is"),
+    }
+    let left = app.certificate_expires - unix_ms() / 1_000;
+    app.metrics
+        .certificate_days_left
+        .set(left as f64 / SECONDS_A_DAY);
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
     ([(header::CONTENT_TYPE, text_format)], app.metrics.render()).into_response()
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -143,7 +143,11 @@ pub(super) async fn around(
     request: Request,
     next: Next,
 ) -> Response {
-    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let mut route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    // What it waits for are other regions: that says nothing about this one.
+    if asks_other_regions(request.uri()) {
+        route += "?ack=regions";
+    }
     let method = request.method().clone();
     let started = Instant::now();
     // Long polls and streams are bounded per user instead: they wait, they don't work.
@@ -199,10 +203,16 @@ pub(super) async fn around(
         let took = started.elapsed().as_secs_f64();
         app.metrics
             .request_seconds
-            .with_label_values(&[&route])
+            .with_label_values(&[&route, method.as_str()])
             .observe(took);
     }
     response
+}
+
+fn asks_other_regions(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    form_urlencoded::parse(query)
+        .any(|(name, value)| name == "ack" && value.starts_with("regions:"))
 }
 
 /// Answers the request if it finds a place among those that are under way.
@@ -238,5 +248,27 @@ async fn guarded(request: Request, next: Next) -> Response {
         Ok(response) => response,
         // The panic hook has logged where.
         Err(_) => Failure::internal(&"a handler panicked").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_that_waits_for_other_regions_is_told_apart() {
+        for (uri, expected) in [
+            ("/v1/conversations/c/messages?ack=regions:2", true),
+            ("/v1/conversations/c/messages?ack=regions%3A2", true),
+            ("/v1/conversations/c/messages?ack=local", false),
+            ("/v1/conversations/c/messages?back=regions:2", false),
+            ("/v1/conversations/c/messages", false),
+        ] {
+            assert_eq!(
+                asks_other_regions(&Uri::from_static(uri)),
+                expected,
+                "{uri}"
+            );
+        }
     }
 }

@@ -14,6 +14,7 @@ mod request;
 mod sync;
 mod ws;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -71,6 +72,10 @@ pub struct App {
     pub vitals: watch::Receiver<Vitals>,
     /// Requests that may be under way.
     pub in_flight: tokio::sync::Semaphore,
+    /// Where this node keeps its files.
+    pub data_dir: PathBuf,
+    /// When its certificate towards other regions ends, in Unix seconds.
+    pub certificate_expires: i64,
     /// The node stops.
     pub shutdown: CancellationToken,
 }

@@ -47,6 +47,9 @@ mod openapi;
 // What apps see of it: the SDK over regions that die.
 mod sdk;
 
+// What operators see: alert rules and dashboards.
+mod eyes;
+
 // The programs as people use them.
 mod bench;
 mod config;
