@@ -1,6 +1,6 @@
 resource "aws_s3_bucket" "this" {
-  # checkov:skip=CKV_AWS_18: who reads and writes is in CloudTrail's data events, where an account keeps them; a bucket of logs for each bucket of logs has no end
-  # checkov:skip=CKV_AWS_144: every region of Whimbrel is a copy of the others; what its bucket holds is lost with its region and wanted by nobody
+  # checkov:skip=CKV_AWS_18: who reads and writes is in the data events of CloudTrail, where an account keeps them
+  # checkov:skip=CKV_AWS_144: the other regions hold the same messages, in stores and backups of their own
   # checkov:skip=CKV2_AWS_62: nothing reacts to single objects
   bucket_prefix = "${var.name}-"
   force_destroy = var.force_destroy

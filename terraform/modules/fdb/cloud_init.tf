@@ -30,7 +30,7 @@ locals {
   units = { for name in fileset("${path.module}/templates", "*.{service,timer}") :
   "/etc/systemd/system/${name}" => file("${path.module}/templates/${name}") }
 
-  cloud_init = { for key, files in local.files : key => "#cloud-config\n${yamlencode({
+  cloud_init = { for key, files in local.files : key => join("\n", ["#cloud-config", yamlencode({
     package_update  = true
     package_upgrade = true
     packages        = ["awscli", "chrony", "curl", "jq", "mdadm", "xfsprogs"]
@@ -39,5 +39,5 @@ locals {
       [for path, content in local.scripts : { path = path, content = content, permissions = "0755" }],
     )
     runcmd = [["/usr/local/sbin/fdb-install"]]
-  })}" }
+  })]) }
 }

@@ -35,8 +35,6 @@ data "aws_iam_policy_document" "this" {
   dynamic "statement" {
     for_each = var.session_manager ? [1] : []
     content {
-      # checkov:skip=CKV_AWS_356: these calls know no resources
-      # checkov:skip=CKV_AWS_111: these calls know no resources
       sid = "SessionManager"
       actions = [
         "ssm:UpdateInstanceInformation",

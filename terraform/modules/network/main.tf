@@ -41,7 +41,6 @@ resource "aws_internet_gateway" "this" {
 # A way out for each zone, so that a zone that is lost takes no other one with it. Peers know the
 # region by these addresses.
 resource "aws_eip" "out" {
-  # checkov:skip=CKV2_AWS_19: bound to the NAT gateways below
   for_each = local.zones
   domain   = "vpc"
   tags     = merge(var.tags, { Name = "${var.name}-out-${each.key}" })

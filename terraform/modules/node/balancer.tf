@@ -72,7 +72,6 @@ resource "aws_lb" "this" {
 }
 
 resource "aws_lb_target_group" "https" {
-  # checkov:skip=CKV_AWS_378: the protocol is TLS
   name                              = "${var.name}-tls"
   vpc_id                            = var.vpc_id
   protocol                          = "TLS"
@@ -99,7 +98,6 @@ resource "aws_lb_target_group" "https" {
 # Each zone's address leads to the nodes of its zone, so that peers that know all three have a link to
 # a node in each.
 resource "aws_lb_target_group" "quic" {
-  # checkov:skip=CKV_AWS_378: QUIC is encrypted by itself, with mutual TLS 1.3
   name                              = "${var.name}-quic"
   vpc_id                            = var.vpc_id
   protocol                          = "UDP"

@@ -31,7 +31,7 @@ locals {
   scripts = { for name in ["install", "secrets", "lifecycle"] :
   "/usr/local/sbin/whimbrel-${name}" => file("${path.module}/templates/${name}.sh") }
 
-  cloud_init = "#cloud-config\n${yamlencode({
+  cloud_init = join("\n", ["#cloud-config", yamlencode({
     package_update  = true
     package_upgrade = true
     packages        = ["awscli", "chrony", "curl", "haproxy", "jq", "openssl"]
@@ -42,5 +42,5 @@ locals {
       [for path, content in local.scripts : { path = path, content = content, permissions = "0755" }],
     )
     runcmd = [["/usr/local/sbin/whimbrel-install"]]
-  })}"
+  })])
 }

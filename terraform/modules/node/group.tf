@@ -49,7 +49,6 @@ resource "aws_launch_template" "this" {
 }
 
 resource "aws_autoscaling_group" "this" {
-  # checkov:skip=CKV_AWS_153: see below
   name                = var.name
   min_size            = var.capacity.min
   max_size            = var.capacity.max

@@ -8,10 +8,10 @@ data "aws_ssm_parameter" "ami" {
 }
 
 locals {
-  cloud_init = "#cloud-config\n${yamlencode({
+  cloud_init = join("\n", ["#cloud-config", yamlencode({
     package_update  = true
     package_upgrade = true
-    packages        = ["prometheus"]
+    packages        = ["curl", "prometheus"]
     apt             = { conf = "DPkg::Options { \"--force-confold\"; };" }
     write_files = [
       {
@@ -37,7 +37,7 @@ locals {
       ] : [],
       [["systemctl", "restart", "prometheus.service"]],
     )
-  })}"
+  })])
 }
 
 resource "aws_launch_template" "this" {
@@ -153,8 +153,6 @@ data "aws_iam_policy_document" "assume" {
 }
 
 data "aws_iam_policy_document" "this" {
-  # checkov:skip=CKV_AWS_356: the calls of the statements with all resources know none
-  # checkov:skip=CKV_AWS_111: the calls of the statements with all resources know none
   statement {
     sid       = "PassOn"
     actions   = ["aps:RemoteWrite"]
