@@ -77,6 +77,12 @@ resource "aws_prometheus_alert_manager_definition" "this" {
         group_interval  = "5m"
         repeat_interval = "4h"
       }
+      # The ticket of what has paged already is silent.
+      inhibit_rules = [{
+        source_matchers = ["severity=\"page\""]
+        target_matchers = ["severity=\"ticket\""]
+        equal           = ["alertname", "region", "peer", "instance"]
+      }]
       receivers = [{
         name = "operators"
         sns_configs = [{

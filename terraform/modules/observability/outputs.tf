@@ -1,6 +1,10 @@
-output "workspace_id" {
-  description = "The workspace of Amazon Managed Service for Prometheus."
-  value       = aws_prometheus_workspace.this.id
+output "workspace" {
+  description = "The workspace of Amazon Managed Service for Prometheus, for the scrapers of other regions: { endpoint, arn, aws_region }."
+  value = {
+    endpoint   = aws_prometheus_workspace.this.prometheus_endpoint
+    arn        = aws_prometheus_workspace.this.arn
+    aws_region = data.aws_region.current.name
+  }
 }
 
 output "prometheus_endpoint" {

@@ -1,5 +1,5 @@
 # One small machine with Prometheus as an agent: it finds the nodes by their tag, reads them and passes
-# on. What it has not passed on is lost with it; alert rules notice that it is silent.
+# on, to the workspaces of all regions: each can judge all, also when one is lost. What it has not passed on is lost with it; alert rules notice that it is silent.
 data "aws_region" "current" {}
 
 data "aws_ssm_parameter" "ami" {
@@ -8,6 +8,11 @@ data "aws_ssm_parameter" "ami" {
 }
 
 locals {
+  workspaces = concat(
+    [{ endpoint = aws_prometheus_workspace.this.prometheus_endpoint, arn = aws_prometheus_workspace.this.arn, aws_region = data.aws_region.current.name }],
+    var.other_workspaces,
+  )
+
   cloud_init = join("\n", ["#cloud-config", yamlencode({
     package_update  = true
     package_upgrade = true
@@ -21,7 +26,7 @@ locals {
           region     = var.region
           aws_region = data.aws_region.current.name
           seconds    = var.scrape_seconds
-          endpoint   = aws_prometheus_workspace.this.prometheus_endpoint
+          workspaces = local.workspaces
         })
       },
       {
@@ -156,7 +161,7 @@ data "aws_iam_policy_document" "this" {
   statement {
     sid       = "PassOn"
     actions   = ["aps:RemoteWrite"]
-    resources = [aws_prometheus_workspace.this.arn]
+    resources = local.workspaces[*].arn
   }
   statement {
     sid       = "FindNodes"

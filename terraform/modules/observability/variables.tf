@@ -33,13 +33,20 @@ variable "node_security_group_id" {
   type        = string
 }
 
+variable "other_workspaces" {
+  description = "Workspaces of other regions that get this region's metrics as well, so that each sees all: list of { endpoint, arn, aws_region }."
+  type        = list(object({ endpoint = string, arn = string, aws_region = string }))
+  nullable    = false
+  default     = []
+}
+
 variable "kms_key_arn" {
   description = "Key that encrypts metrics, alerts and dashboards."
   type        = string
 }
 
 variable "alert_subscribers" {
-  description = "Who is told of alerts: list of { protocol, endpoint }, as SNS knows them. E-mail addresses must confirm."
+  description = "Who is told of alerts: list of { protocol, endpoint }, as SNS knows them. E-mail addresses must confirm. Every region judges all regions: two of them should tell."
   type        = list(object({ protocol = string, endpoint = string }))
   nullable    = false
   default     = []

@@ -88,6 +88,7 @@ module "observability" {
   vpc_id                 = module.network.vpc_id
   subnets                = module.network.node_subnets
   node_security_group_id = module.node.security_group_id
+  other_workspaces       = [for region in var.regions : region.metrics if region.name != var.name && region.metrics != null]
   kms_key_arn            = aws_kms_key.this.arn
   alert_subscribers      = var.alert_subscribers
   session_manager        = var.session_manager

@@ -7,6 +7,7 @@ output "region" {
     urls       = ["https://${local.host}"]
     quic       = module.node.quic
     egress_ips = module.network.egress_ips
+    metrics    = module.observability.workspace
   }
 }
 

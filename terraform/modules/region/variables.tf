@@ -60,6 +60,7 @@ variable "regions" {
     urls       = list(string)
     quic       = list(string)
     egress_ips = list(string)
+    metrics    = optional(object({ endpoint = string, arn = string, aws_region = string }))
   }))
 
   # Two ranges overlap where they are the same in the bits of the shorter prefix.
@@ -144,7 +145,7 @@ variable "node" {
 }
 
 variable "alert_subscribers" {
-  description = "Who is told of alerts: list of { protocol, endpoint }, as SNS knows them."
+  description = "Who is told of alerts by this region, which judges all: list of { protocol, endpoint }, as SNS knows them. Two regions should tell."
   type        = list(object({ protocol = string, endpoint = string }))
   nullable    = false
   default     = []

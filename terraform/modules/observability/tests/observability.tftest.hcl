@@ -36,6 +36,7 @@ variables {
   }
   node_security_group_id = "sg-node"
   kms_key_arn            = "arn:aws:kms:eu-central-1:123456789012:key/0"
+  other_workspaces       = [{ endpoint = "https://aps-workspaces.us-east-2.amazonaws.com/workspaces/ws-1/", arn = "arn:aws:aps:us-east-2:123456789012:workspace/ws-1", aws_region = "us-east-2" }]
   alert_subscribers      = [{ protocol = "email", endpoint = "operators@example.org" }]
 }
 
@@ -63,8 +64,11 @@ run "rules_and_dashboards_as_they_are" {
     error_message = "alerts must reach the topic"
   }
   assert {
-    condition     = yamldecode(yamldecode(trimprefix(local.cloud_init, "#cloud-config\n")).write_files[0].content).remote_write[0].url == "https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write"
-    error_message = "what is read must be passed on to the workspace"
+    condition = yamldecode(yamldecode(trimprefix(local.cloud_init, "#cloud-config\n")).write_files[0].content).remote_write == [
+      { url = "https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write", sigv4 = { region = "eu-central-1" } },
+      { url = "https://aps-workspaces.us-east-2.amazonaws.com/workspaces/ws-1/api/v1/remote_write", sigv4 = { region = "us-east-2" } },
+    ]
+    error_message = "what is read must be passed on to the workspaces of all regions"
   }
   assert {
     condition     = yamldecode(yamldecode(trimprefix(local.cloud_init, "#cloud-config\n")).write_files[0].content).scrape_configs[0].ec2_sd_configs[0].filters[0] == { name = "tag:whimbrel:region", values = ["eu"] }
