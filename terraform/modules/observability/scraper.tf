@@ -37,7 +37,7 @@ locals {
     ]
     runcmd = concat(
       var.session_manager ? [
-        ["curl", "-sSfL", "--retry", "10", "-o", "/tmp/ssm.deb", "https://s3.${data.aws_region.current.name}.amazonaws.com/amazon-ssm-${data.aws_region.current.name}/latest/debian_amd64/amazon-ssm-agent.deb"],
+        ["sh", "-c", "curl -sSfL --retry 10 -o /tmp/ssm.deb https://s3.${data.aws_region.current.name}.amazonaws.com/amazon-ssm-${data.aws_region.current.name}/latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb"],
         ["dpkg", "-i", "/tmp/ssm.deb"],
       ] : [],
       [["systemctl", "restart", "prometheus.service"]],

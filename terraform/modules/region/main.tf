@@ -58,7 +58,7 @@ module "node" {
   secrets             = { link = var.secrets.link, fdb = var.secrets.fdb_nodes, token_keys = var.secrets.token_keys }
   secrets_kms_key_arn = var.secrets_kms_key_arn
   kms_key_arn         = aws_kms_key.this.arn
-  release             = var.cluster.release
+  release             = var.release == null ? var.cluster.release : var.release
   packages            = { clients = var.cluster.packages.clients }
   instance_type       = var.node.instance_type
   capacity            = var.node.capacity

@@ -51,6 +51,12 @@ variable "cluster" {
   })
 }
 
+variable "release" {
+  description = "Another program than `cluster.release`, for a region that goes first. Null: that one."
+  type        = object({ bucket = string, key = string, sha256 = string })
+  default     = null
+}
+
 variable "regions" {
   description = "The outputs `region` of all regions, this one too. One line for each; the same list for every region."
   type = list(object({

@@ -12,7 +12,7 @@ package() {
 }
 if [ "$SESSION_MANAGER" = true ]; then
   curl -sSfL --retry 10 -o /tmp/ssm.deb \
-    "https://s3.$AWS_DEFAULT_REGION.amazonaws.com/amazon-ssm-$AWS_DEFAULT_REGION/latest/debian_amd64/amazon-ssm-agent.deb"
+    "https://s3.$AWS_DEFAULT_REGION.amazonaws.com/amazon-ssm-$AWS_DEFAULT_REGION/latest/debian_$(dpkg --print-architecture)/amazon-ssm-agent.deb"
   dpkg -i /tmp/ssm.deb
 fi
 package clients "$CLIENTS_URL" "$CLIENTS_SHA256"
