@@ -34,14 +34,6 @@ run "a_dead_region_leaves_the_answer" {
   }
 }
 
-run "a_pace_that_the_service_does_not_know" {
-  command = plan
-  variables {
-    health = { seconds = 5 }
-  }
-  expect_failures = [var.health]
-}
-
 run "one_name_for_both" {
   command = plan
   variables {
@@ -50,10 +42,11 @@ run "one_name_for_both" {
   expect_failures = [var.shared_host]
 }
 
-run "a_url_for_a_host" {
+run "a_url_for_a_host_and_a_pace_that_the_service_does_not_know" {
   command = plan
   variables {
-    host = "https://eu.example.org"
+    host   = "https://eu.example.org"
+    health = { seconds = 5 }
   }
-  expect_failures = [var.host]
+  expect_failures = [var.host, var.health]
 }

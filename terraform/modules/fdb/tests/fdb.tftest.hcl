@@ -114,12 +114,28 @@ run "another_role_moves_no_machine" {
   }
 }
 
-run "two_zones" {
+run "more_coordinators_than_machines" {
   command = plan
   variables {
-    subnets = { a = { id = "subnet-a", cidr = "10.1.96.0/20" }, b = { id = "subnet-b", cidr = "10.1.112.0/20" } }
+    coordinators = 11
   }
-  expect_failures = [var.subnets]
+  expect_failures = [var.coordinators]
+}
+
+# Several wrong variables in one run, where none is judged by another: each must be refused.
+run "two_zones_and_a_mode_that_stops_with_a_zone_and_other_things" {
+  command = plan
+  variables {
+    subnets         = { a = { id = "subnet-a", cidr = "10.1.96.0/20" }, b = { id = "subnet-b", cidr = "10.1.112.0/20" } }
+    redundancy_mode = "triple"
+    packages = {
+      server  = { url = "https://example.org/foundationdb-server.deb", sha256 = "" }
+      clients = { url = "https://example.org/foundationdb-clients.deb", sha256 = "" }
+    }
+    tls    = { secret_arn = "-----BEGIN PRIVATE KEY-----", verify_peers = "Check.Valid=1" }
+    backup = { days = 7, snapshot_seconds = 604800 }
+  }
+  expect_failures = [var.subnets, var.redundancy_mode, var.packages, var.tls, var.backup]
 }
 
 run "even_coordinators" {
@@ -139,22 +155,6 @@ run "too_few_coordinators_for_three_data_hall" {
   expect_failures = [var.coordinators]
 }
 
-run "more_coordinators_than_machines" {
-  command = plan
-  variables {
-    coordinators = 11
-  }
-  expect_failures = [var.coordinators]
-}
-
-run "a_mode_that_stops_with_a_zone" {
-  command = plan
-  variables {
-    redundancy_mode = "triple"
-  }
-  expect_failures = [var.redundancy_mode]
-}
-
 run "machines_without_disks" {
   command = plan
   variables {
@@ -172,31 +172,4 @@ run "a_slot_twice" {
     }
   }
   expect_failures = [var.roles]
-}
-
-run "packages_that_nobody_checked" {
-  command = plan
-  variables {
-    packages = {
-      server  = { url = "https://example.org/foundationdb-server.deb", sha256 = "" }
-      clients = { url = "https://example.org/foundationdb-clients.deb", sha256 = "" }
-    }
-  }
-  expect_failures = [var.packages]
-}
-
-run "a_key_as_a_value" {
-  command = plan
-  variables {
-    tls = { secret_arn = "-----BEGIN PRIVATE KEY-----", verify_peers = "Check.Valid=1" }
-  }
-  expect_failures = [var.tls]
-}
-
-run "backups_that_are_gone_before_they_are_whole" {
-  command = plan
-  variables {
-    backup = { days = 7, snapshot_seconds = 604800 }
-  }
-  expect_failures = [var.backup]
 }

@@ -51,38 +51,6 @@ run "three_zones" {
   }
 }
 
-run "one_zone" {
-  command = plan
-  variables {
-    zones = ["eu-central-1a"]
-  }
-  expect_failures = [var.zones]
-}
-
-run "one_zone_named_three_times" {
-  command = plan
-  variables {
-    zones = ["eu-central-1a", "eu-central-1a", "eu-central-1a"]
-  }
-  expect_failures = [var.zones]
-}
-
-run "a_range_that_is_too_small" {
-  command = plan
-  variables {
-    cidr = "10.1.0.0/24"
-  }
-  expect_failures = [var.cidr]
-}
-
-run "a_public_range" {
-  command = plan
-  variables {
-    cidr = "8.8.0.0/16"
-  }
-  expect_failures = [var.cidr]
-}
-
 run "a_range_that_starts_in_its_middle" {
   command = plan
   variables {
@@ -91,10 +59,22 @@ run "a_range_that_starts_in_its_middle" {
   expect_failures = [var.cidr]
 }
 
-run "logs_that_are_gone_too_soon" {
+# Several wrong variables in one run, where none is judged by another: each must be refused.
+run "one_zone_and_a_range_that_is_too_small_and_short_logs" {
   command = plan
   variables {
+    zones         = ["eu-central-1a"]
+    cidr          = "10.1.0.0/24"
     flow_log_days = 7
   }
-  expect_failures = [var.flow_log_days]
+  expect_failures = [var.zones, var.cidr, var.flow_log_days]
+}
+
+run "one_zone_named_three_times_and_a_public_range" {
+  command = plan
+  variables {
+    zones = ["eu-central-1a", "eu-central-1a", "eu-central-1a"]
+    cidr  = "8.8.0.0/16"
+  }
+  expect_failures = [var.zones, var.cidr]
 }

@@ -152,12 +152,25 @@ run "a_region_that_is_shut_out" {
   }
 }
 
-run "an_unknown_peer" {
+# Several wrong variables in one run, where none is judged by another: each must be refused.
+run "an_unknown_peer_and_two_zones_and_other_things" {
   command = plan
   variables {
-    peers = ["us", "mars"]
+    peers    = ["us", "mars"]
+    capacity = { min = 3, desired = 3, max = 3 }
+    subnets  = { a = { id = "subnet-a", cidr = "10.1.48.0/20" }, b = { id = "subnet-b", cidr = "10.1.64.0/20" } }
+    secrets  = { link = "-----BEGIN PRIVATE KEY-----", fdb = "x", token_keys = "x" }
   }
-  expect_failures = [var.peers]
+  expect_failures = [var.peers, var.capacity, var.subnets, var.secrets]
+}
+
+run "a_cluster_id_that_is_none_and_zones_that_differ" {
+  command = plan
+  variables {
+    cluster        = { id = "my-cluster" }
+    public_subnets = { a = { id = "subnet-d", cidr = "10.1.0.0/20" }, b = { id = "subnet-e", cidr = "10.1.16.0/20" }, z = { id = "subnet-f", cidr = "10.1.32.0/20" } }
+  }
+  expect_failures = [var.cluster, var.public_subnets]
 }
 
 run "a_region_that_is_not_in_the_list" {
@@ -177,37 +190,4 @@ run "a_number_twice" {
     ]
   }
   expect_failures = [var.regions]
-}
-
-run "a_cluster_id_that_is_none" {
-  command = plan
-  variables {
-    cluster = { id = "my-cluster" }
-  }
-  expect_failures = [var.cluster]
-}
-
-run "no_room_for_a_rollout" {
-  command = plan
-  variables {
-    capacity = { min = 3, desired = 3, max = 3 }
-  }
-  expect_failures = [var.capacity]
-}
-
-run "two_zones" {
-  command = plan
-  variables {
-    subnets        = { a = { id = "subnet-a", cidr = "10.1.48.0/20" }, b = { id = "subnet-b", cidr = "10.1.64.0/20" } }
-    public_subnets = { a = { id = "subnet-d", cidr = "10.1.0.0/20" }, b = { id = "subnet-e", cidr = "10.1.16.0/20" } }
-  }
-  expect_failures = [var.subnets]
-}
-
-run "a_key_as_a_value" {
-  command = plan
-  variables {
-    secrets = { link = "-----BEGIN PRIVATE KEY-----", fdb = "x", token_keys = "x" }
-  }
-  expect_failures = [var.secrets]
 }

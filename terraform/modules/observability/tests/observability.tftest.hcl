@@ -80,26 +80,13 @@ run "rules_and_dashboards_as_they_are" {
   }
 }
 
-run "alerts_in_the_clear" {
+# Several wrong variables in one run, where none is judged by another: each must be refused.
+run "one_zone_and_alerts_in_the_clear_and_too_slow" {
   command = plan
   variables {
+    subnets           = { a = { id = "subnet-a", cidr = "10.1.48.0/20" } }
     alert_subscribers = [{ protocol = "http", endpoint = "http://example.org" }]
+    scrape_seconds    = 60
   }
-  expect_failures = [var.alert_subscribers]
-}
-
-run "too_slow" {
-  command = plan
-  variables {
-    scrape_seconds = 60
-  }
-  expect_failures = [var.scrape_seconds]
-}
-
-run "one_zone" {
-  command = plan
-  variables {
-    subnets = { a = { id = "subnet-a", cidr = "10.1.48.0/20" } }
-  }
-  expect_failures = [var.subnets]
+  expect_failures = [var.subnets, var.alert_subscribers, var.scrape_seconds]
 }

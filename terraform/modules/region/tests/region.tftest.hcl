@@ -58,33 +58,6 @@ run "a_region" {
   }
 }
 
-run "one_zone" {
-  command = plan
-  variables {
-    zones = ["eu-central-1a"]
-  }
-  expect_failures = [var.zones]
-}
-
-run "overlapping_ranges" {
-  command = plan
-  variables {
-    regions = [
-      { name = "eu", number = 1, cidr = "10.1.0.0/16", urls = ["https://eu.example.org"], quic = [], egress_ips = [] },
-      { name = "us", number = 2, cidr = "10.1.128.0/20", urls = ["https://us.example.org"], quic = [], egress_ips = [] },
-    ]
-  }
-  expect_failures = [var.regions]
-}
-
-run "an_unknown_peer" {
-  command = plan
-  variables {
-    peers = ["mars"]
-  }
-  expect_failures = [var.peers]
-}
-
 run "a_list_without_this_region" {
   command = plan
   variables {
@@ -101,6 +74,27 @@ run "a_number_twice" {
     regions = [
       { name = "eu", number = 1, cidr = "10.1.0.0/16", urls = ["https://eu.example.org"], quic = [], egress_ips = [] },
       { name = "us", number = 1, cidr = "10.2.0.0/16", urls = ["https://us.example.org"], quic = [], egress_ips = [] },
+    ]
+  }
+  expect_failures = [var.regions]
+}
+
+# Several wrong variables in one run, where none is judged by another: each must be refused.
+run "one_zone_and_an_unknown_peer" {
+  command = plan
+  variables {
+    zones = ["eu-central-1a"]
+    peers = ["mars"]
+  }
+  expect_failures = [var.zones, var.peers]
+}
+
+run "overlapping_ranges" {
+  command = plan
+  variables {
+    regions = [
+      { name = "eu", number = 1, cidr = "10.1.0.0/16", urls = ["https://eu.example.org"], quic = [], egress_ips = [] },
+      { name = "us", number = 2, cidr = "10.1.128.0/20", urls = ["https://us.example.org"], quic = [], egress_ips = [] },
     ]
   }
   expect_failures = [var.regions]
