@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use whimbrel_chaos::cluster::free_port;
 use whimbrel_client::api::DevCluster;
 
 use crate::dev::{described, interrupt, line_with, spawn, whimbrel};
 use crate::foundationdb;
 use crate::harness::{Cluster, group, http, text, turn};
-use crate::programs::{free_port, signal};
+use crate::programs::signal;
 use crate::wait::{ensure, until, within};
 
 const OBSERVABILITY: &str = concat!(

@@ -1,0 +1,23 @@
+variable "cluster" {
+  description = "What is the same for all regions, as the module `region` describes it."
+  type = object({
+    id           = string
+    shards       = optional(number, 16)
+    domain       = string
+    shared_host  = string
+    zone_id      = string
+    release      = object({ bucket = string, key = string, sha256 = string })
+    packages     = object({ server = object({ url = string, sha256 = string }), clients = object({ url = string, sha256 = string }) })
+    verify_peers = string
+  })
+}
+
+variable "certificates" {
+  description = "ARNs of the certificates in ACM, by region: each for the region's host and the shared one."
+  type        = map(string)
+}
+
+variable "secrets" {
+  description = "ARNs of the secrets, by region, as the module `region` describes them."
+  type        = map(object({ link = string, fdb_servers = string, fdb_nodes = string, token_keys = string }))
+}

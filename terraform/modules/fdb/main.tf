@@ -1,0 +1,11 @@
+# The machines are in machines.tf, what they set up at their first start in cloud_init.tf, whom they
+# let in in security.tf, what they may in iam.tf.
+
+module "backups" {
+  source        = "../bucket"
+  name          = "${var.name}-backup"
+  kms_key_arn   = var.kms_key_arn
+  expire_days   = var.backup.days
+  force_destroy = !var.deletion_protection
+  tags          = var.tags
+}

@@ -1,0 +1,24 @@
+output "vpc_id" {
+  description = "The network."
+  value       = aws_vpc.this.id
+}
+
+output "public_subnets" {
+  description = "Subnets of load balancers and NAT gateways: { zone = { id, cidr } }."
+  value       = { for zone, _ in local.zones : zone => { id = aws_subnet.this["public/${zone}"].id, cidr = local.subnets["public/${zone}"].cidr } }
+}
+
+output "node_subnets" {
+  description = "Private subnets of nodes: { zone = { id, cidr } }."
+  value       = { for zone, _ in local.zones : zone => { id = aws_subnet.this["node/${zone}"].id, cidr = local.subnets["node/${zone}"].cidr } }
+}
+
+output "fdb_subnets" {
+  description = "Private subnets of FoundationDB: { zone = { id, cidr } }."
+  value       = { for zone, _ in local.zones : zone => { id = aws_subnet.this["fdb/${zone}"].id, cidr = local.subnets["fdb/${zone}"].cidr } }
+}
+
+output "egress_ips" {
+  description = "Addresses from which the region's machines reach others, one for each zone."
+  value       = [for zone in var.zones : aws_eip.out[zone].public_ip]
+}
