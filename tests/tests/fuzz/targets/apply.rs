@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use whimbrel_node::apply::remote::{self, Applied};
+use whimbrel_node::apply::remote::{self, Applied, LogPage};
 use whimbrel_node::config::Limits;
 use whimbrel_node::digest::Digests;
 use whimbrel_node::execute::Context;
@@ -62,7 +62,9 @@ async fn apply(input: &[u8]) {
         }
     }
     let log = remote::log_after(&store, shard, origin, Stamp::MIN, usize::MAX).await;
-    let log: Vec<(Stamp, Bytes)> = log.expect("the log is read");
+    let LogPage::Batches(log) = log.expect("the log is read") else {
+        panic!("nobody has trimmed it");
+    };
     assert_eq!(log.last().map_or(Stamp::MIN, |(stamp, _)| *stamp), at);
     let digests = Digests::default();
     let digests = digests.all(&store, &context.identity).await;

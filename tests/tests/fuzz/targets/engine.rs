@@ -11,7 +11,7 @@ use whimbrel_replication::limits::{
     FRAME_BYTES_MAX, INBOUND_LOG_BYTES_MAX, ORIGINS_MAX, REGIONS_MAX,
 };
 use whimbrel_replication::link::{
-    Batches, Effect, Engine, EngineConfig, Event, Frame, Have, LinkId, Role,
+    Batches, Effect, Engine, EngineConfig, Event, Frame, Have, LinkId, Role, SnapshotProgress,
 };
 
 use super::input::{join, parts};
@@ -270,6 +270,20 @@ impl Node {
                 };
                 self.tell(event);
             }
+            Effect::ReadSnapshot { link, shard, .. } => {
+                let page = None;
+                self.tell(Event::SnapshotRead { link, shard, page });
+            }
+            Effect::MergeSnapshot { page, .. } => {
+                let shard = page.shard;
+                let progress = match (how % 4, page.next) {
+                    (0, _) => SnapshotProgress::Failed,
+                    (1, _) => SnapshotProgress::After(None),
+                    (_, Some(next)) => SnapshotProgress::After(Some(next)),
+                    (_, None) => SnapshotProgress::Merged(page.cursor),
+                };
+                self.tell(Event::SnapshotMerged { shard, progress });
+            }
             _ => {}
         }
     }
@@ -294,7 +308,10 @@ impl Node {
         for effect in effects {
             self.check(&effect);
             match effect {
-                Effect::Apply { .. } | Effect::ReadLog { .. } => self.asked.push(effect),
+                Effect::Apply { .. }
+                | Effect::ReadLog { .. }
+                | Effect::ReadSnapshot { .. }
+                | Effect::MergeSnapshot { .. } => self.asked.push(effect),
                 Effect::Close { link, .. } => {
                     self.links.remove(&link);
                 }
@@ -345,6 +362,23 @@ impl Node {
                         if (l, s, o) == (link, shard, origin))
                 };
                 assert!(!self.asked.iter().any(is_under_way), "two reads of a log");
+            }
+            Effect::ReadSnapshot { link, shard, .. } => {
+                let is_under_way = |asked: &Effect| {
+                    matches!(asked, Effect::ReadSnapshot { link: l, shard: s, .. }
+                        if (l, s) == (link, shard))
+                };
+                assert!(!self.asked.iter().any(is_under_way), "two reads of a state");
+            }
+            Effect::MergeSnapshot { page, .. } => {
+                let is_under_way = |asked: &Effect| {
+                    matches!(asked, Effect::MergeSnapshot { page: other, .. }
+                        if other.shard == page.shard)
+                };
+                assert!(
+                    !self.asked.iter().any(is_under_way),
+                    "two merges of a shard"
+                );
             }
             Effect::Close { .. } | Effect::SetTimer { .. } | Effect::Alert(_) => {}
         }

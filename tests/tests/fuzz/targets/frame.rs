@@ -4,7 +4,7 @@ use bytes::Bytes;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
 use whimbrel_replication::limits::{FRAME_BYTES_MAX, ORIGINS_MAX, SHARDS_MAX};
-use whimbrel_replication::link::{Batches, Frame, Have};
+use whimbrel_replication::link::{Batches, Frame, Have, SnapshotPage};
 
 use super::memory::Bounds;
 use super::sample;
@@ -55,6 +55,18 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             origin,
             floor: Stamp::new(7, 0),
         },
+        Frame::SnapshotRequest {
+            shard,
+            after: Some(Bytes::from_static(b"key")),
+        },
+        Frame::Snapshot(SnapshotPage {
+            shard,
+            after: None,
+            cursor: sample::cursor(&[(2, 5)]),
+            reaches: sample::cursor(&[(2, 5), (3, 9)]),
+            rows: vec![(Bytes::from_static(b"key"), Bytes::from_static(b"value"))],
+            next: Some(Bytes::from_static(b"key")),
+        }),
     ];
     let batches = [1, 2, 4].map(|n| (Stamp::new(n, 0), sample::batch(0, &[]).encode()));
     frames.push(Frame::Batches(Batches {
