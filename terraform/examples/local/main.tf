@@ -21,7 +21,7 @@ locals {
   configs = { for region in var.regions : region.name => templatefile("${path.module}/../../modules/node/templates/node.toml.tftpl", {
     region   = region.name
     data_dir = "data"
-    cluster  = { id = terraform_data.cluster.output.id, shards = var.shards }
+    cluster  = { id = terraform_data.id.output, shards = var.shards }
     regions  = local.regions
     store    = { engine = "embedded" }
     listen   = { for key, port in local.ports[region.name] : key => "127.0.0.1:${port}" }
@@ -36,23 +36,29 @@ locals {
   }) }
 }
 
-# The folder with the authority and the token keys, and the cluster's id. Keys are made by the
-# program and stay in the folder: none is in the state.
+# 26 characters of base32hex; hexadecimal digits are some of its digits. A folder that is there keeps
+# its own.
+resource "terraform_data" "id" {
+  triggers_replace = [local.folder]
+  input            = try(trimspace(file("${local.folder}/cluster.id")), "${substr(replace(uuid(), "-", ""), 0, 25)}0")
+
+  lifecycle {
+    # uuid() is another one in every plan.
+    ignore_changes = [input]
+  }
+}
+
+# The folder with the authority and the token keys. Keys are made by the program and stay in the
+# folder: none is in the state.
 resource "terraform_data" "cluster" {
   triggers_replace = [local.folder]
   input = {
-    folder = local.folder
-    # 26 characters of base32hex; hexadecimal digits are some of its digits. A folder that is
-    # there keeps its own.
-    id          = try(trimspace(file("${local.folder}/cluster.id")), "${substr(replace(uuid(), "-", ""), 0, 25)}0")
+    folder      = local.folder
     remove_data = var.remove_data
     script      = local.script
   }
 
   lifecycle {
-    # uuid() is another one in every plan.
-    ignore_changes = [input["id"]]
-
     precondition {
       condition     = fileexists(local.program)
       error_message = "There is no program ${local.program}: build it with `cargo build --release -p whimbrel-node -p whimbrel-client`, or set bin_dir to the folder where it is."
@@ -61,7 +67,7 @@ resource "terraform_data" "cluster" {
 
   provisioner "local-exec" {
     command     = "${self.input.script} init"
-    environment = { FOLDER = self.input.folder, CLUSTER_ID = self.input.id, PROGRAM = local.program }
+    environment = { FOLDER = self.input.folder, CLUSTER_ID = terraform_data.id.output, PROGRAM = local.program }
   }
   provisioner "local-exec" {
     when        = destroy
