@@ -87,7 +87,9 @@ impl Engine {
 
     /// Some log of the shard cannot be had from anybody.
     pub(super) fn take_snapshot(&mut self, key: LogKey) {
-        if self.snapshots.contains_key(&key.shard) || self.snapshot_source(None).is_none() {
+        if self.snapshots.contains_key(&key.shard)
+            || self.snapshot_source(key.shard, None).is_none()
+        {
             return;
         }
         self.alert(Alert::SnapshotNeeded {
@@ -125,7 +127,7 @@ impl Engine {
             if busy >= SNAPSHOT_SHARDS_MAX || self.timers.is_set(Timer::Snapshot(shard)) {
                 continue;
             }
-            let Some((_, link)) = self.snapshot_source(failed) else {
+            let Some((_, link)) = self.snapshot_source(shard, failed) else {
                 return;
             };
             let Some(snapshot) = self.snapshots.get_mut(&shard) else {
@@ -156,18 +158,29 @@ impl Engine {
         }
     }
 
-    /// The first region after the one that failed, or else the first one, that can be asked.
-    fn snapshot_source(&self, failed: Option<RegionId>) -> Option<(RegionId, LinkId)> {
-        let able = || {
-            self.peers.iter().filter_map(|(region, peer)| {
-                let link = peer.source?;
-                let speaks = self.links.get(&link)?.protocol >= PROTOCOL;
-                speaks.then_some((*region, link))
-            })
-        };
-        able()
-            .find(|(region, _)| failed.is_none_or(|failed| *region > failed))
-            .or_else(|| able().next())
+    /// Who can be asked: if possible somebody who has more of a log that is out of reach, or two regions
+    /// could give each other for ever what both have. After a failure the next one in turn.
+    fn snapshot_source(
+        &self,
+        shard: ShardId,
+        failed: Option<RegionId>,
+    ) -> Option<(RegionId, LinkId)> {
+        let logs = self.inbound.range(held::shard_range(shard));
+        let lacking: Vec<LogKey> = logs
+            .map(|(key, _)| *key)
+            .filter(|key| self.is_out_of_reach(*key))
+            .collect();
+        let able = self.peers.iter().filter_map(|(region, peer)| {
+            let link = peer.source?;
+            let speaks = self.links.get(&link)?.protocol >= PROTOCOL;
+            let has_more = |key: &LogKey| peer.has.stamp(*key) > self.held.stamp(*key);
+            let is_next = failed.is_none_or(|failed| *region > failed);
+            let rank = (lacking.iter().any(has_more), is_next);
+            speaks.then_some((rank, *region, link))
+        });
+        // Of equals the first.
+        let best = able.min_by_key(|(rank, region, _)| (std::cmp::Reverse(*rank), *region));
+        best.map(|(_, region, link)| (region, link))
     }
 
     pub(super) fn on_snapshot(&mut self, link: LinkId, page: SnapshotPage) -> Result<(), String> {

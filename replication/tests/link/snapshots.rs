@@ -4,8 +4,8 @@ use bytes::Bytes;
 use whimbrel_replication::cursor::ShardCursor;
 use whimbrel_replication::id::OpStamp;
 use whimbrel_replication::link::{
-    Alert, Effect, Event, Frame, LinkId, PROTOCOL_MIN, Role, SNAPSHOT_TIMEOUT, SnapshotPage,
-    SnapshotProgress,
+    Alert, Effect, Event, FETCH_DELAY, Frame, LinkId, PROTOCOL_MIN, Role, SNAPSHOT_TIMEOUT,
+    SnapshotPage, SnapshotProgress,
 };
 
 use crate::hand::{Hand, LINK, S, close_reason, hello, names, sent};
@@ -125,7 +125,14 @@ fn g16_a_page_that_does_not_come_is_asked_of_another_region() {
         link: THIRD,
         frame: Frame::Welcome(third),
     });
-    hand.now += SNAPSHOT_TIMEOUT - ms(1);
+    // It has trimmed the log as well.
+    for frame in [have(), too_old()] {
+        hand.event(Event::Frame { link: THIRD, frame });
+        hand.now += FETCH_DELAY;
+        hand.event(Event::Timer);
+    }
+    // It was asked for at 0.
+    hand.now = SNAPSHOT_TIMEOUT - ms(1);
     assert_eq!(requests(&hand.event(Event::Timer)), []);
     hand.now += ms(1);
     // The other link would be closed as silent by now; so is its region left.
@@ -135,6 +142,26 @@ fn g16_a_page_that_does_not_come_is_asked_of_another_region() {
         Some(&(THIRD, None)),
         "{effects:?}"
     );
+}
+
+/// Two regions that lack the same would else give each other for ever what both have.
+#[test]
+fn g16_who_has_what_is_missing_is_asked() {
+    let mut hand = Hand::open(Role::Puller);
+    hand.event(Event::Up {
+        link: THIRD,
+        peer: region(3),
+        role: Role::Puller,
+    });
+    let mut third = hello();
+    (third.region, third.region_name, third.origin) = (region(3), "r3".into(), origin(3));
+    let from_third = |frame| Event::Frame { link: THIRD, frame };
+    hand.event(from_third(Frame::Welcome(third)));
+    hand.event(from_third(have()));
+    hand.now += FETCH_DELAY;
+    hand.event(Event::Timer);
+    let effects = hand.event(from_third(too_old()));
+    assert_eq!(requests(&effects), [(THIRD, None)]);
 }
 
 #[test]
