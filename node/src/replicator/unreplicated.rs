@@ -3,19 +3,20 @@
 use serde::Serialize;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{OpStamp, ShardId, Stamp};
+use whimbrel_replication::limits::LOG_READ_BYTES_MAX;
 use whimbrel_replication::op::Batch;
 
 use super::Peers;
 use crate::apply::corrupt;
+use crate::apply::remote::{self, LogPage};
 use crate::clock::unix_ms;
 use crate::identity::Identity;
-use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
+use crate::store::{Store, StoreError};
 use crate::tailer::Tailers;
 
-/// Batches that one transaction reads.
-const PAGE_BATCHES: usize = 256;
-/// Batches of a shard that are read; the counts are lower bounds from there on.
-const BATCHES_COUNTED_MAX: u64 = 16 * 1024;
+/// Batches of a shard that are read; the counts are lower bounds from there on. More: a question that
+/// is asked again and again while a region is cut off costs more.
+const BATCHES_COUNTED_MAX: u64 = 2 * 1024;
 
 /// The end of the own log that no other region is known to hold.
 #[derive(Debug, Default, Serialize)]
@@ -96,12 +97,20 @@ pub async fn unreplicated(
                 all.complete = false;
                 break;
             }
-            let page = page(store, keys::log_after(shard, own, from)).await?;
-            let Some((last, _)) = page.last() else {
+            let read = remote::log_after(store, shard, own, from, LOG_READ_BYTES_MAX).await?;
+            let batches = match read {
+                LogPage::Batches(batches) => batches,
+                // Older than is ever kept, and nobody has come for it.
+                LogPage::Trimmed(floor) => {
+                    from = floor;
+                    continue;
+                }
+            };
+            let Some((last, _)) = batches.last() else {
                 break;
             };
             from = *last;
-            for (_, bytes) in &page {
+            for (_, bytes) in &batches {
                 let batch = Batch::decode(bytes).map_err(corrupt)?;
                 counted.batches += 1;
                 counted.ops += batch.ops.len() as u64;
@@ -119,25 +128,4 @@ pub async fn unreplicated(
         all.shards.push(counted);
     }
     Ok(all)
-}
-
-async fn page(
-    store: &Store,
-    (begin, end): keys::Range,
-) -> Result<Vec<(Stamp, bytes::Bytes)>, StoreError> {
-    let read = move |tx: std::sync::Arc<crate::store::Transaction>| {
-        let (begin, end) = (begin.clone(), end.clone());
-        async move {
-            let options = RangeOptions {
-                limit: PAGE_BATCHES,
-                snapshot: true,
-                ..RangeOptions::default()
-            };
-            let page = tx.range(&begin, &end, options).await?;
-            let rows = page.rows.into_iter();
-            rows.map(|(key, value)| Ok((keys::stamp_of(&key).map_err(corrupt)?.stamp, value)))
-                .collect()
-        }
-    };
-    store.read(RunOptions::default(), read).await
 }
