@@ -58,14 +58,17 @@ pub struct Fence {
 
 impl Fence {
     /// Whether the lease is still held, as the transaction sees it; its commit fails if it is lost
-    /// before that.
+    /// before that. Without a fence, where there is one node only, it always is.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn holds(&self, tx: &Transaction) -> Result<bool, StoreError> {
-        let holder = tx.get(&self.key, false).await?;
-        Ok(holder.as_deref() == Some(&self.node.0.to_be_bytes()[..]))
+    pub async fn holds(fence: Option<&Self>, tx: &Transaction) -> Result<bool, StoreError> {
+        let Some(Self { key, node }) = fence else {
+            return Ok(true);
+        };
+        let holder = tx.get(key, false).await?;
+        Ok(holder.as_deref() == Some(&node.0.to_be_bytes()[..]))
     }
 }
 

@@ -23,6 +23,8 @@ use crate::trim::{self, Bounds};
 /// Between two looks, at most; with a short retention more often.
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
 const INTERVAL_MIN: Duration = Duration::from_millis(500);
+/// Between two compactions, at least: each writes all tables anew, and a journal full.
+const COMPACTION_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// What trimming needs of the node.
 pub struct Trimmer {
@@ -68,7 +70,8 @@ impl Trimmer {
                 Err(error) if error.is_outage() => {}
                 Err(error) => tracing::warn!(%error, "the logs were not trimmed"),
             }
-            if is_deleted && compacted.elapsed() >= self.retention.min {
+            if is_deleted && compacted.elapsed() >= self.retention.min.max(COMPACTION_INTERVAL_MIN)
+            {
                 (is_deleted, compacted) = (false, Instant::now());
                 self.store.compact().await;
             }
@@ -110,14 +113,11 @@ impl Trimmer {
         Ok(gone)
     }
 
-    /// All regions of the config hold the log up to here; one that was never heard of holds nothing.
+    /// All regions of the config hold the log up to here.
     fn held_by_all(&self, peers: &Peers, shard: ShardId, origin: Origin) -> Stamp {
         let identity = &self.context.identity;
         let others = identity.regions.keys();
-        others
-            .filter(|region| **region != identity.origin.region)
-            .map(|region| peers.holds(*region, shard, origin).unwrap_or(Stamp::MIN))
-            .min()
-            .unwrap_or(Stamp::MAX)
+        let others = others.filter(|region| **region != identity.origin.region);
+        trim::held_by_all(others.map(|region| peers.holds(*region, shard, origin)))
     }
 }

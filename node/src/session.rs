@@ -7,7 +7,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_client::api;
@@ -184,7 +183,8 @@ impl Session {
                     let (shard, after) = (missed.shard, missed.after.clone());
                     self.resumes.pop_front();
                     // It may have been trimmed while it was read.
-                    if trim::is_past(&self.context.store, shard, &after).await? {
+                    let floors = trim::floors(&self.context.store).await?;
+                    if floors.shard(shard).is_some_and(|at| !after.covers_all(at)) {
                         self.push_gap();
                     }
                 }
@@ -416,17 +416,17 @@ impl Session {
 
     /// What the token is followed by may be trimmed: the reader pages anew, and goes on from now.
     async fn tell_if_gap(&mut self, now: &Cursor) -> Result<(), StoreError> {
-        let looks = now.iter().map(async |(shard, held)| {
-            let after = self.token.shard(shard).cloned().unwrap_or_default();
-            let is_past = trim::is_past(&self.context.store, shard, &after).await?;
-            Ok::<_, StoreError>(is_past.then_some((shard, held)))
-        });
-        let gaps = try_join_all(looks).await?;
-        let gaps: Vec<_> = gaps.into_iter().flatten().collect();
-        for (shard, held) in &gaps {
-            self.token.shard_mut(*shard).join(held);
+        let mut gap = false;
+        for (shard, floors) in trim::floors(&self.context.store).await?.iter() {
+            let after = self.token.shard_mut(shard);
+            if !after.covers_all(floors) {
+                gap = true;
+                if let Some(held) = now.shard(shard) {
+                    after.join(held);
+                }
+            }
         }
-        if !gaps.is_empty() {
+        if gap {
             self.push_gap();
         }
         Ok(())

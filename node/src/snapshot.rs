@@ -152,7 +152,7 @@ pub async fn begin(
         let fence = fence.clone();
         async move {
             let mut row = row(&tx, shard, false).await?;
-            if row.stage() != SnapshotStage::Copying && holds(fence.as_ref(), &tx).await? {
+            if row.stage() != SnapshotStage::Copying && Fence::holds(fence.as_ref(), &tx).await? {
                 row = SnapshotRow {
                     version: row.version + 1,
                     stage: SnapshotStage::Copying.into(),
@@ -166,13 +166,6 @@ pub async fn begin(
         }
     });
     Ok(begun.await?.value)
-}
-
-async fn holds(fence: Option<&Fence>, tx: &Transaction) -> Result<bool, StoreError> {
-    match fence {
-        Some(fence) => fence.holds(tx).await,
-        None => Ok(true),
-    }
 }
 
 /// Why a page was not merged.
@@ -279,36 +272,17 @@ impl Step {
         fence: Option<Fence>,
     ) -> Result<SnapshotProgress, MergeError> {
         let (step, context) = (Arc::new(self), context.clone());
-        let wrong = Arc::new(std::sync::Mutex::new(None));
-        let told = wrong.clone();
-        let committed = store.run(RunOptions::default(), move |tx| {
+        let committed = store.run_unless(RunOptions::default(), move |tx| {
             let (step, context, fence) = (step.clone(), context.clone(), fence.clone());
-            let told = told.clone();
             async move {
                 match step.commit(&tx, &context, fence.as_ref()).await {
-                    Ok(progress) => Ok(progress),
+                    Ok(progress) => Ok(Ok(progress)),
+                    Err(ApplyError::Op(reason)) => Ok(Err(reason)),
                     Err(ApplyError::Store(error)) => Err(error),
-                    Err(ApplyError::Op(reason)) => {
-                        *told
-                            .lock()
-                            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason);
-                        Err(StoreError::RolledBack)
-                    }
                 }
             }
         });
-        match committed.await {
-            Ok(committed) => Ok(committed.value),
-            Err(error) => {
-                let mut wrong = wrong
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                Err(match wrong.take() {
-                    Some(reason) if error == StoreError::RolledBack => MergeError::Page(reason),
-                    _ => error.into(),
-                })
-            }
-        }
+        committed.await?.map_err(MergeError::Page)
     }
 
     async fn commit(
@@ -319,7 +293,7 @@ impl Step {
     ) -> Result<SnapshotProgress, ApplyError> {
         let (shard, own) = (self.shard, context.identity.origin);
         let mut row = row(tx, shard, false).await?;
-        if !holds(fence, tx).await? {
+        if !Fence::holds(fence, tx).await? {
             return Ok(SnapshotProgress::Failed);
         }
         match row.stage() {
@@ -369,7 +343,8 @@ impl Step {
             {
                 tx.set(&applied, at.stamp.as_bytes());
                 let floor = keys::trimmed(shard, origin);
-                tx.atomic(Atomic::ByteMax, &floor, at.stamp.as_bytes());
+                let last = OpStamp::whole(at.stamp);
+                tx.atomic(Atomic::ByteMax, &floor, &last.to_bytes());
                 cursor.advance(origin, OpStamp::whole(at.stamp));
             }
         }

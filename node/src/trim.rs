@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use whimbrel_replication::cursor::ShardCursor;
+use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
@@ -49,36 +49,34 @@ impl Bounds {
     }
 }
 
-/// Were the logs of a shard trimmed past what a cursor covers?
+/// The last ops that were trimmed of all logs: who has heard less than that has missed something.
 ///
 /// # Errors
 ///
 /// Those of the store.
-pub async fn is_past(
-    store: &Store,
-    shard: ShardId,
-    cursor: &ShardCursor,
-) -> Result<bool, StoreError> {
-    let cursor = cursor.clone();
-    let read = store.read(RunOptions::default(), move |tx| {
-        let cursor = cursor.clone();
-        async move {
-            let (begin, end) = keys::trimmed_all(shard);
-            let options = RangeOptions {
-                snapshot: true,
-                ..RangeOptions::default()
-            };
-            for (key, value) in tx.range_all(&begin, &end, options).await? {
-                let origin = keys::trimmed_origin(&key).map_err(corrupt)?;
-                let floor = Stamp::try_from(&value[..]).map_err(corrupt)?;
-                if cursor.stamp(&origin) < floor {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
+pub async fn floors(store: &Store) -> Result<Cursor, StoreError> {
+    let read = store.read(RunOptions::default(), |tx| async move {
+        let (begin, end) = keys::trimmed_all();
+        let options = RangeOptions {
+            snapshot: true,
+            ..RangeOptions::default()
+        };
+        let mut floors = Cursor::new();
+        for (key, value) in tx.range_all(&begin, &end, options).await? {
+            let (shard, origin) = keys::trimmed_log(&key).map_err(corrupt)?;
+            let last = OpStamp::try_from(&value[..]).map_err(corrupt)?;
+            floors.advance(shard, origin, last);
         }
+        Ok(floors)
     });
     read.await
+}
+
+/// Up to where all regions hold a log: the least of what the `others` do. One that was never heard of
+/// holds nothing.
+pub fn held_by_all(others: impl Iterator<Item = Option<Stamp>>) -> Stamp {
+    let held = others.map(|held| held.unwrap_or(Stamp::MIN));
+    held.min().unwrap_or(Stamp::MAX)
 }
 
 /// Trims a log of what may go; how many batches went.
@@ -99,9 +97,7 @@ pub async fn trim(
         let trimmed = store.run(RunOptions::default(), move |tx| {
             let fence = fence.clone();
             async move {
-                if let Some(fence) = &fence
-                    && !fence.holds(&tx).await?
-                {
+                if !Fence::holds(fence.as_ref(), &tx).await? {
                     return Ok(0);
                 }
                 page(&tx, shards, (shard, origin), bounds).await
@@ -152,7 +148,9 @@ async fn page(
         tx.clear(&key);
         // Two nodes may do this at once; the floor never goes back.
         let floor = keys::trimmed(shard, origin);
-        tx.atomic(Atomic::ByteMax, &floor, stamp.as_bytes());
+        let last = u16::try_from(batch.ops.len().saturating_sub(1)).unwrap_or(u16::MAX);
+        let last = OpStamp::new(stamp, last);
+        tx.atomic(Atomic::ByteMax, &floor, &last.to_bytes());
         trimmed += 1;
     }
     Ok(trimmed)

@@ -413,8 +413,8 @@ pub async fn trim_floor(
     origin: Origin,
 ) -> Result<Option<Stamp>, StoreError> {
     let row = tx.get(&keys::trimmed(shard, origin), true).await?;
-    row.map(|bytes| Stamp::try_from(&bytes[..]).map_err(corrupt))
-        .transpose()
+    let last = row.map(|bytes| OpStamp::try_from(&bytes[..])).transpose();
+    Ok(last.map_err(corrupt)?.map(|last| last.stamp))
 }
 
 /// The last row of a conversation's timeline, and its position.

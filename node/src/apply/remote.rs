@@ -1,7 +1,7 @@
 //! Batches from other regions: exactly once and in order, by comparing the cursor and setting it in
 //! the transaction that applies them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use whimbrel_replication::clock::Observed;
@@ -122,11 +122,9 @@ pub async fn apply(
     let decoded = Arc::new(decoded);
     let context = context.clone();
     // What an op did before one of its batch turned out bad must not be committed.
-    let stopped = Arc::new(Mutex::new(None));
-    let stop = stopped.clone();
     let committed = store
-        .run(RunOptions::default(), move |tx| {
-            let (decoded, context, stop) = (decoded.clone(), context.clone(), stop.clone());
+        .run_unless(RunOptions::default(), move |tx| {
+            let (decoded, context) = (decoded.clone(), context.clone());
             let fence = fence.clone();
             async move {
                 let cursor = keys::applied(shard, origin);
@@ -136,20 +134,17 @@ pub async fn apply(
                 for op in decoded.iter().flat_map(|(.., batch)| &batch.ops) {
                     wanted.add_op(workspace.scope(op.conversation), op);
                 }
-                let holds = async {
-                    match &fence {
-                        Some(fence) => fence.holds(&tx).await,
-                        None => Ok(true),
-                    }
-                };
-                let (at, holds, ()) =
-                    tokio::try_join!(tx.get(&cursor, false), holds, workspace.load(wanted))?;
+                let (at, holds, ()) = tokio::try_join!(
+                    tx.get(&cursor, false),
+                    Fence::holds(fence.as_ref(), &tx),
+                    workspace.load(wanted)
+                )?;
                 let at = match at {
                     Some(bytes) => Stamp::try_from(&bytes[..]).map_err(corrupt)?,
                     None => Stamp::MIN,
                 };
                 if !holds || at != from {
-                    return Ok(Applied::At(at));
+                    return Ok(Ok(Applied::At(at)));
                 }
                 let mut to = from;
                 for (arrival, (stamp, bytes, batch)) in (0..).zip(decoded.iter()) {
@@ -163,9 +158,7 @@ pub async fn apply(
                             Ok(()) => {}
                             Err(ApplyError::Store(error)) => return Err(error),
                             Err(ApplyError::Op(reason)) => {
-                                *stop.lock().unwrap_or_else(PoisonError::into_inner) =
-                                    Some(Applied::Stopped { at: *stamp, reason });
-                                return Err(StoreError::RolledBack);
+                                return Ok(Err(Applied::Stopped { at: *stamp, reason }));
                             }
                         }
                     }
@@ -174,25 +167,17 @@ pub async fn apply(
                 }
                 workspace.finish();
                 workspace.tx().set(&cursor, to.as_bytes());
-                Ok(Applied::At(to))
+                Ok(Ok(Applied::At(to)))
             }
         })
         .await;
-    match committed {
-        Ok(committed) => Ok(committed.value),
-        Err(error) => {
-            // A batch alone is no smaller at the next attempt.
-            if let (StoreError::TooLarge(_), Some(at)) = (&error, alone) {
-                let reason = error.to_string();
-                return Ok(Applied::Stopped { at, reason });
-            }
-            let stopped = stopped
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            stopped
-                .filter(|_| error == StoreError::RolledBack)
-                .ok_or(error)
+    match (committed, alone) {
+        (Ok(Ok(applied) | Err(applied)), _) => Ok(applied),
+        // A batch alone is no smaller at the next attempt.
+        (Err(error @ StoreError::TooLarge(_)), Some(at)) => {
+            let reason = error.to_string();
+            Ok(Applied::Stopped { at, reason })
         }
+        (Err(error), _) => Err(error),
     }
 }

@@ -10,7 +10,7 @@ use whimbrel_replication::id::{ClusterId, Origin, Position, RegionId, ShardId, S
 use whimbrel_replication::link::{Engine, EngineConfig};
 
 use crate::apply;
-use crate::apply::rows::SnapshotStage;
+use crate::apply::rows::{SnapshotRow, SnapshotStage};
 use crate::config::Limits;
 use crate::execute::Context;
 use crate::identity::Identity;
@@ -87,17 +87,25 @@ impl Running {
         read.await
     }
 
+    /// How far the snapshot of a shard is.
+    pub(super) async fn snapshot(&self, shard: ShardId) -> Result<SnapshotRow, StoreError> {
+        let read = self
+            .store
+            .read(RunOptions::default(), move |tx| async move {
+                snapshot::row(&tx, shard, true).await
+            });
+        read.await
+    }
+
     /// Whether no snapshot is under way, which clients must not see.
     pub(super) async fn is_showing(&self) -> bool {
-        let read = self.store.read(RunOptions::default(), |tx| async move {
-            for shard in (0..SHARDS).map(ShardId) {
-                if snapshot::row(&tx, shard, true).await?.stage() != SnapshotStage::Done {
-                    return Ok(false);
-                }
+        for shard in (0..SHARDS).map(ShardId) {
+            let row = self.snapshot(shard).await;
+            if !row.is_ok_and(|row| row.stage() == SnapshotStage::Done) {
+                return false;
             }
-            Ok(true)
-        });
-        read.await.unwrap_or(false)
+        }
+        true
     }
 
     /// How far it holds a log.

@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use whimbrel_replication::cursor::ShardCursor;
-use whimbrel_replication::id::{Origin, ShardId, Stamp};
-use whimbrel_replication::link::{Event, LinkId, PeerStatus, SnapshotPage, SnapshotProgress};
+use whimbrel_replication::id::{RegionId, ShardId};
+use whimbrel_replication::link::{Event, LinkId, SnapshotPage, SnapshotProgress};
 
 use super::Violation;
 use super::region::{REGIONS, SHARDS};
 use super::world::{Step, World};
 use crate::apply::rows::SnapshotStage;
 use crate::config::Retention;
+use crate::peers_hold;
 use crate::replicator::FAULT_PAUSE;
 use crate::snapshot;
 use crate::store::{RangeOptions, RunOptions, Store, StoreError, keys};
 use crate::trim::{self, Bounds};
-use crate::{apply, peers_hold};
 
 impl World {
     /// Notes what peers hold, trims what may go, and ends snapshots with which the logs have caught up.
@@ -24,36 +23,32 @@ impl World {
         let Some(running) = &self.regions[&region].running else {
             return Ok(());
         };
-        let (store, own) = (running.store.clone(), running.origin());
+        let (store, own) = (&running.store, running.origin());
         let peers = running.engine.peers();
         let now_unix_ms = self.regions[&region].wall_unix_ms(self.now);
         let done = async {
             for status in peers.values() {
                 if let Some(peer) = status.origin {
-                    peers_hold::save(&store, peer, status.holds.clone()).await?;
-                    peers_hold::forget_before(&store, peer).await?;
+                    peers_hold::save(store, peer, status.holds.clone()).await?;
+                    peers_hold::forget_before(store, peer).await?;
                 }
             }
             let mut gone = 0;
             for shard in (0..SHARDS).map(ShardId) {
-                snapshot::end_if_caught_up(&store, own, shard).await?;
-                let held = held(&store, shard, own).await?;
+                snapshot::end_if_caught_up(store, own, shard).await?;
+                let held = running.held(shard).await?;
                 for (origin, _) in held.iter() {
-                    let holds = |status: &PeerStatus| {
-                        let part = status.holds.shard(shard);
-                        part.map_or(Stamp::MIN, |part| part.stamp(&origin))
-                    };
-                    let known = peers.values().map(holds);
-                    let all_known = peers.len() + 1 == usize::from(REGIONS);
+                    let others = (1..=REGIONS).map(RegionId).filter(|id| *id != own.region);
+                    let holds = |id| Some(peers.get(&id)?.holds.shard(shard)?.get(&origin)?.stamp);
                     let bounds = Bounds {
                         retention,
-                        held_by_all: known.min().filter(|_| all_known).unwrap_or(Stamp::MIN),
+                        held_by_all: trim::held_by_all(others.map(holds)),
                         now_unix_ms,
                         max_drift_ms: 500,
                     };
-                    gone += trim::trim(&store, None, SHARDS, (shard, origin), bounds).await?;
+                    gone += trim::trim(store, None, SHARDS, (shard, origin), bounds).await?;
                 }
-                if held != self::held(&store, shard, own).await? {
+                if held != running.held(shard).await? {
                     return Ok(Err(Violation::new(
                         "G1",
                         format!("r{region} holds less of shard {shard} after trimming"),
@@ -108,12 +103,7 @@ impl World {
             let Some(running) = &self.regions[&region].running else {
                 return Ok(());
             };
-            let read = running
-                .store
-                .read(RunOptions::default(), move |tx| async move {
-                    snapshot::row(&tx, shard, true).await
-                });
-            match read.await {
+            match running.snapshot(shard).await {
                 Ok(row) if row.stage() == SnapshotStage::Copying => {
                     let after = row.after;
                     self.tell(region, Event::SnapshotPending { shard, after })?;
@@ -181,13 +171,6 @@ impl World {
         self.note(format_args!("r{region} merges shard {shard}: {progress:?}"));
         self.tell(region, Event::SnapshotMerged { shard, progress })
     }
-}
-
-async fn held(store: &Store, shard: ShardId, own: Origin) -> Result<ShardCursor, StoreError> {
-    let read = store.read(RunOptions::default(), move |tx| async move {
-        apply::held(&tx, shard, own).await
-    });
-    read.await
 }
 
 /// Rows of all logs and arrivals.

@@ -154,21 +154,21 @@ pub fn applied_origin(key: &[u8]) -> Result<Origin, DecodeError> {
     Origin::try_from(origin.as_slice())
 }
 
-/// `T/shard/origin`: up to here the log was trimmed, inclusive.
+/// `T/shard/origin`: the last op that was trimmed of a log.
 pub fn trimmed(shard: ShardId, origin: Origin) -> Vec<u8> {
     pack(&("T", shard.0, origin.to_bytes().as_slice()))
 }
 
-/// All of `T/shard`.
-pub fn trimmed_all(shard: ShardId) -> Range {
-    below(pack(&("T", shard.0)))
+/// All of `T/`.
+pub fn trimmed_all() -> Range {
+    below(pack(&("T",)))
 }
 
-/// The origin at the end of a key of [`trimmed_all`].
-pub fn trimmed_origin(key: &[u8]) -> Result<Origin, DecodeError> {
-    let (_, _, origin): (String, u16, Vec<u8>) =
+/// The log that a key of [`trimmed_all`] belongs to.
+pub fn trimmed_log(key: &[u8]) -> Result<(ShardId, Origin), DecodeError> {
+    let (_, shard, origin): (String, u16, Vec<u8>) =
         unpack(key).map_err(|_| DecodeError::Range("trim key"))?;
-    Origin::try_from(origin.as_slice())
+    Ok((ShardId(shard), Origin::try_from(origin.as_slice())?))
 }
 
 /// `S/shard`: how far the snapshot of a shard has come, if one was ever taken.

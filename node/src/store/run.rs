@@ -1,7 +1,7 @@
 //! Runs a closure in transactions until one is committed, or has seen one view.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -74,6 +74,49 @@ impl Store {
             Ok(Err(end)) if end.is_panic() => std::panic::resume_unwind(end.into_panic()),
             // The runtime shuts down, or the caller has waited enough.
             Ok(Err(_)) | Err(_) => Err(StoreError::Abandoned),
+        }
+    }
+
+    /// [`Store::run`] of what may find, also after it has written, that nothing of it may be committed:
+    /// what it gives as an error is the answer then, and all is rolled back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::run`].
+    ///
+    /// # Panics
+    ///
+    /// When `f` does.
+    pub async fn run_unless<T, E, F, Fut>(
+        &self,
+        opts: RunOptions,
+        f: F,
+    ) -> Result<Result<T, E>, StoreError>
+    where
+        F: Fn(Arc<Transaction>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Result<T, E>, StoreError>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let against = Arc::new(Mutex::new(None));
+        let found = against.clone();
+        let committed = self.run(opts, move |tx| {
+            let (done, found) = (f(tx), found.clone());
+            async move {
+                done.await?.map_err(|error| {
+                    *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    StoreError::RolledBack
+                })
+            }
+        });
+        let error = match committed.await {
+            Ok(committed) => return Ok(Ok(committed.value)),
+            Err(error) => error,
+        };
+        let mut against = against.lock().unwrap_or_else(PoisonError::into_inner);
+        match against.take() {
+            Some(found) if error == StoreError::RolledBack => Ok(Err(found)),
+            _ => Err(error),
         }
     }
 
