@@ -63,7 +63,7 @@ impl Region {
         Self::start(1, None).await
     }
 
-    async fn start(number: u16, faults: Option<(Faults, u64)>) -> Self {
+    pub(crate) async fn start(number: u16, faults: Option<(Faults, u64)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let embedded = Embedded::open(dir.path(), Options::default()).unwrap();
         let mut store = Store::Embedded(embedded);

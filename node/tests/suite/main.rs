@@ -20,6 +20,8 @@ mod pki;
 mod session;
 /// Whole regions in virtual time.
 mod simulation;
+/// Snapshots between two stores.
+mod snapshots;
 /// The store: one suite for all engines, and what only the embedded one has.
 mod store;
 /// The key by which nodes of a region wake each other.

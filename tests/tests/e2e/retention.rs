@@ -137,6 +137,36 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
     assert_eq!(texts(&seen).last(), Some(&"from the new region"));
 }
 
+/// G1: what a region that is away lacks is kept for it, also by a node that was started anew meanwhile;
+/// it goes on with the logs when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn g1_logs_are_kept_for_a_region_that_is_away() {
+    let mut cluster = Cluster::with_stores(&["eu", "us"], short).await;
+    let ana = cluster.client("eu", "ana");
+    let id = group(&ana, &[]).await;
+    say(&ana, &id, "before").await;
+    cluster.converged().await;
+    trimmed(&cluster, "eu", 2.0).await;
+    cluster.kill("us").await;
+    for nth in 0..20 {
+        say(
+            &ana,
+            &id,
+            &format!("alone {nth} {}", "and so on ".repeat(500)),
+        )
+        .await;
+    }
+    cluster.stop("eu").await;
+    cluster.restart("eu").await;
+    // Older than the least retention, and looked at several times.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    cluster.restart("us").await;
+    cluster.converged().await;
+    let log = cluster.node("us").log();
+    assert!(!log.contains("snapshot"), "{log}");
+    trimmed(&cluster, "eu", 20.0).await;
+}
+
 /// G8: who was away for too long is told so, and goes on from now.
 #[tokio::test(flavor = "multi_thread")]
 async fn g8_a_token_into_a_trimmed_log_gets_a_gap_and_goes_on() {
