@@ -118,7 +118,7 @@ fn excuse(operation: &mut Operation) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{RegionState, Seen};
+    use crate::history::{Page, RegionState, Seen, Unread};
 
     fn post(number: u32, region: &str, us: u64, regions: u16) -> Operation {
         let key = format!("p{number}");
@@ -197,5 +197,73 @@ mod tests {
         check_all(later.to_vec(), &[], &[0, 1]);
         let both = [post(0, "eu", 150, 1), post(1, "eu", 160, 1)];
         check_all(both.to_vec(), &[102], &[0, 1]);
+    }
+
+    /// Somebody reads a page in a region at a time, marks it as read there, and still has it unread.
+    fn check_mark(read_in: &str, us: u64, expected: usize) {
+        let post = post(0, "us", 50, 1);
+        let Outcome::Done(Answer::Message { seen, .. }) = &post.outcome else {
+            panic!("it was done");
+        };
+        let seen = seen.clone();
+        let by_ben = |number, region: &str, us, call, answer| Operation {
+            id: OpId { session: 1, number },
+            user: "ben".to_owned(),
+            region: region.to_owned(),
+            invoked_us: us,
+            ended_us: us + 1,
+            call,
+            outcome: Outcome::Done(answer),
+        };
+        let conversation = || "c".to_owned();
+        let page = Page {
+            messages: vec![seen.clone()],
+            complete: true,
+            stale: vec![],
+        };
+        let read = Call::Page {
+            conversation: conversation(),
+        };
+        let read = by_ben(0, read_in, us, read, Answer::Page(page));
+        let mark = Call::Mark {
+            conversation: conversation(),
+            read: read.id,
+        };
+        // Once the disk is lost: a mark before that is of the tail itself.
+        let mark = by_ben(1, read_in, us + 500, mark, Answer::Nothing);
+        let history = History {
+            operations: vec![post, read, mark],
+        };
+        let state = RegionState {
+            conversations: [(conversation(), vec![seen])].into(),
+            unread: vec![Unread {
+                user: "ben".to_owned(),
+                conversation: conversation(),
+                count: 1,
+            }],
+            ..RegionState::default()
+        };
+        let settled = Settled {
+            regions: [("us".to_owned(), state)].into(),
+        };
+        let tail = Tail {
+            region: "eu".to_owned(),
+            since_us: 100,
+            reported_us: 180,
+            ops: 1,
+            until_us: 200,
+        };
+        let judged = check_without(&history, &settled, &[tail]);
+        let is_miscounted = |v: &&Violation| matches!(v, Violation::Miscounted { .. });
+        let miscounted = judged.report.violations.iter().filter(is_miscounted);
+        assert_eq!(miscounted.count(), expected, "{:?}", judged.report);
+    }
+
+    #[test]
+    fn g6_only_a_mark_of_what_the_tail_showed_may_cover_less() {
+        check_mark("eu", 150, 0);
+        check_mark("us", 150, 1);
+        check_mark("eu", 60, 1);
+        check_mark("eu", 250, 1);
     }
 }
