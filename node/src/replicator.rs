@@ -3,6 +3,7 @@
 
 mod clocks;
 mod lag;
+mod logs;
 mod peers;
 mod snapshots;
 mod tails;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,17 +22,16 @@ use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, Frame, LinkId};
 use whimbrel_replication::quic::{LinkEvent, Transport};
 
-use crate::apply::own_tail;
-use crate::apply::remote::{self, Applied, LogPage};
 use crate::clock::unix_ms;
 use crate::execute::Context;
 use crate::gate::WriteGate;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::store::{RunOptions, Store, StoreError};
+use crate::store::Store;
 use crate::tailer::{Appended, Tailers};
 use clocks::Clocks;
 use lag::Lag;
+use logs::log_read;
 pub use peers::{PeerHealth, Peers};
 use peers::{PeerView, StoppedLog};
 use tails::Tails;
@@ -305,85 +304,6 @@ impl Replicator {
         None
     }
 
-    fn read_log(
-        &self,
-        (link, shard, origin, from): (LinkId, ShardId, Origin, Stamp),
-        bytes_max: usize,
-    ) {
-        let (store, answers) = (self.context.store.clone(), self.answers.clone());
-        self.tasks.spawn(async move {
-            let read = remote::log_after(&store, shard, origin, from, bytes_max).await;
-            let batches = match read {
-                Ok(LogPage::Batches(batches)) => batches,
-                Ok(LogPage::Trimmed(floor)) => {
-                    let trimmed = Event::LogTrimmed {
-                        link,
-                        shard,
-                        origin,
-                        floor,
-                    };
-                    // Closed only when the node stops.
-                    let _ = answers.send(trimmed).await;
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%shard, %origin, %error, "a log cannot be read");
-                    tokio::time::sleep(FAULT_PAUSE).await;
-                    Vec::new()
-                }
-            };
-            let event = log_read((link, shard, origin, from), batches);
-            // Closed only when the node stops.
-            let _ = answers.send(event).await;
-        });
-    }
-
-    fn apply(
-        &self,
-        shard: ShardId,
-        origin: Origin,
-        from: Stamp,
-        batches: Vec<(Stamp, bytes::Bytes)>,
-    ) {
-        let (context, answers) = (self.context.clone(), self.answers.clone());
-        let count = batches.len() as u64;
-        self.tasks.spawn(async move {
-            context.observe(&batches);
-            let identity = &context.context.identity;
-            let applied = context.apply_what_fits(shard, origin, from, batches).await;
-            let event = match applied {
-                Ok(Applied::At(to)) => {
-                    if to > from {
-                        context.tailers.wake(shard, None);
-                        let name = identity.region_name(origin.region);
-                        context
-                            .metrics
-                            .applied_batches
-                            .with_label_values(&[&name])
-                            .inc_by(count);
-                    }
-                    Event::Applied { shard, origin, to }
-                }
-                Ok(Applied::Stopped { at, reason }) => Event::ApplyFailed {
-                    shard,
-                    origin,
-                    at,
-                    reason,
-                },
-                Err(error) => {
-                    tracing::warn!(%shard, %origin, %error, "batches were not applied");
-                    tokio::time::sleep(FAULT_PAUSE).await;
-                    Event::Applied {
-                        shard,
-                        origin,
-                        to: from,
-                    }
-                }
-            };
-            let _ = answers.send(event).await;
-        });
-    }
-
     fn alert(&self, alert: Alert) {
         match alert {
             Alert::OwnLogLost {
@@ -597,101 +517,5 @@ impl Replicator {
         }
         self.readiness.reached = true;
         None
-    }
-}
-
-/// The answer to a read of the log after `from`.
-fn log_read(
-    (link, shard, origin, from): (LinkId, ShardId, Origin, Stamp),
-    batches: Vec<(Stamp, bytes::Bytes)>,
-) -> Event {
-    Event::LogRead {
-        link,
-        shard,
-        origin,
-        from,
-        to: batches.last().map_or(from, |(stamp, _)| *stamp),
-        batches,
-    }
-}
-
-impl ReplicatorContext {
-    /// Applies the batches; where together they are too much for one transaction, or one of them
-    /// cannot be applied, those that come first.
-    async fn apply_what_fits(
-        &self,
-        shard: ShardId,
-        origin: Origin,
-        from: Stamp,
-        mut batches: Vec<(Stamp, bytes::Bytes)>,
-    ) -> Result<Applied, StoreError> {
-        loop {
-            let some = batches.clone();
-            let fence = self.nodes.fence(shard);
-            let attempt =
-                remote::apply(&self.store, &self.context, fence, shard, origin, from, some);
-            let applied = std::panic::AssertUnwindSafe(attempt).catch_unwind().await;
-            let keep = match applied {
-                Ok(Ok(Applied::Stopped { at, .. })) if batches[0].0 != at => {
-                    batches.iter().take_while(|(stamp, _)| *stamp < at).count()
-                }
-                Ok(Err(
-                    StoreError::TooLarge(_)
-                    | StoreError::TooOld
-                    | StoreError::Conflict
-                    | StoreError::Abandoned,
-                ))
-                | Err(_)
-                    if batches.len() > 1 =>
-                {
-                    batches.len() / 2
-                }
-                Ok(applied) => return applied,
-                Err(_) => {
-                    let reason = "applying it panicked; the log says where".to_owned();
-                    return Ok(Applied::Stopped {
-                        at: batches[0].0,
-                        reason,
-                    });
-                }
-            };
-            batches.truncate(keep);
-        }
-    }
-
-    /// Takes the stamps of other regions into the clock, within the drift bound.
-    fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) {
-        let beyond = remote::observe(&self.context, batches, unix_ms());
-        self.metrics.stamps_beyond_drift.inc_by(beyond);
-    }
-
-    /// A peer claims more of our log than the engine knew of. If the store does not have it either,
-    /// it has lost commits: nothing may be stamped on top of that.
-    async fn check_own_log(&self, shard: ShardId, peer: &str, peer_has: Stamp, known: Stamp) {
-        let own = self.context.identity.origin;
-        // Until it is answered: the claim is not made again, and writes may wait for the answer.
-        let tail = loop {
-            let read = self
-                .store
-                .read(RunOptions::default(), move |tx| async move {
-                    own_tail(&tx, shard, own).await
-                });
-            match read.await {
-                Ok(tail) => break tail.unwrap_or(Stamp::MIN),
-                Err(error) => tracing::warn!(%error, "the own log cannot be read; trying again"),
-            }
-            tokio::select! {
-                () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(FAULT_PAUSE) => {}
-            }
-        };
-        if tail < peer_has {
-            tracing::error!(
-                %shard, peer, %peer_has, %tail, %known,
-                "this region's store has lost commits that a peer holds; writes stop until all its \
-                 nodes are stopped and `whimbrel-node restored` was run"
-            );
-            self.gate.shut_for_good();
-        }
     }
 }
