@@ -20,3 +20,14 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/man_pages.rs"]
+mod man_pages;
+
+#[cfg(test)]
+#[test]
+fn man_pages_are_what_the_command_line_says() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/man");
+    man_pages::check(<cli::Arguments as clap::CommandFactory>::command(), folder);
+}

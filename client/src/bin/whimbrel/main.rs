@@ -125,3 +125,14 @@ fn hint(error: &Error) -> Option<&'static str> {
         _ => error.remedy(),
     }
 }
+
+#[cfg(test)]
+#[path = "../../../../tests/man_pages.rs"]
+mod man_pages;
+
+#[cfg(test)]
+#[test]
+fn man_pages_are_what_the_command_line_says() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/man");
+    man_pages::check(<Cli as clap::CommandFactory>::command(), folder);
+}
