@@ -189,9 +189,12 @@ impl Batcher {
                     }
                 }
                 // None of these was committed. One command that is too much is found by halving.
-                Err(StoreError::RolledBack | StoreError::TooLarge(_) | StoreError::TooOld)
-                    if replies.len() > 1 =>
-                {
+                Err(
+                    StoreError::RolledBack
+                    | StoreError::TooLarge(_)
+                    | StoreError::TooOld
+                    | StoreError::FeatureLevel,
+                ) if replies.len() > 1 => {
                     let mut jobs: Vec<Job> = commands
                         .iter()
                         .cloned()

@@ -37,6 +37,8 @@ pub struct Config {
     pub auth: Auth,
     /// The hybrid logical clock.
     pub clock: Clock,
+    /// What goes to other regions.
+    pub replication: Replication,
     /// How long logs are kept.
     pub retention: Retention,
     /// Bounds of what clients send.
@@ -83,6 +85,18 @@ pub struct Listen {
     pub quic: SocketAddr,
     /// Where clients reach this node, without `/v1`; by default the first of the region's URLs.
     pub url: String,
+}
+
+/// What goes to other regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// `replication.format`, default the newest: batches of newer formats are neither read nor written.
+    /// Older: what needs the newer format waits in all regions; hold it there during an upgrade, and the
+    /// version before can take this one's place again.
+    pub format: u32,
+    /// `replication.audit_s`, default 600: seconds between the begins of two audits. Shorter: a difference
+    /// is found sooner, and up to a tenth of a processor and of a disk is busy with it all the time.
+    pub audit: Duration,
 }
 
 /// `store.engine`: where a region keeps its data.

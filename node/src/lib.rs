@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod apply;
+pub mod audit;
 pub mod batcher;
 pub mod ca;
 pub mod certificate;
@@ -17,6 +18,7 @@ pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod keys;
+pub mod level;
 pub mod mentions;
 pub mod metrics;
 pub mod migrate;
@@ -30,6 +32,7 @@ pub mod resume;
 pub mod retention;
 pub mod session;
 pub mod simulation;
+pub mod skip;
 pub mod snapshot;
 pub mod store;
 pub mod tailer;

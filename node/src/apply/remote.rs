@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use whimbrel_replication::clock::Observed;
 use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
-use whimbrel_replication::op::Batch;
+use whimbrel_replication::op::{Batch, Op};
 
 use super::{ApplyError, Wanted, Workspace, corrupt, trim_floor};
 use crate::execute::Context;
@@ -105,8 +105,21 @@ pub async fn apply(
 ) -> Result<Applied, StoreError> {
     let mut decoded = Vec::with_capacity(batches.len());
     for (stamp, bytes) in batches {
+        let format = Batch::format_of(&bytes).unwrap_or_default();
+        if format > context.level.reads() {
+            let reason = format!("it is of format {format}, which this node does not read");
+            return Ok(Applied::Stopped { at: stamp, reason });
+        }
         match Batch::decode(&bytes) {
-            Ok(batch) => decoded.push((stamp, bytes, batch)),
+            Ok(batch) => {
+                let shards = context.identity.shards;
+                let is_astray = |op: &&Op| op.conversation.shard(shards) != shard;
+                if let Some(op) = batch.ops.iter().find(is_astray) {
+                    let reason = format!("{} belongs to another shard", op.conversation);
+                    return Ok(Applied::Stopped { at: stamp, reason });
+                }
+                decoded.push((stamp, bytes, batch));
+            }
             Err(error) => {
                 return Ok(Applied::Stopped {
                     at: stamp,

@@ -14,11 +14,12 @@ use whimbrel_replication::id::{ClusterId, RegionId};
 use whimbrel_replication::limits::{REGIONS_MAX, REVISION_HEADS_MAX, SHARDS_MAX, TEXT_BYTES_MAX};
 
 use crate::store::limits::PREFIX_BYTES_MAX;
+use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
 use super::read::{Issues, Section};
 use super::{
     Auth, Clock, Cluster, Config, ConfigError, FoundationDb, FoundationDbTls, Issue, Limits,
-    Listen, Log, LogFormat, Region, Retention, Shutdown, Store, Tls,
+    Listen, Log, LogFormat, Region, Replication, Retention, Shutdown, Store, Tls,
 };
 
 const REGION_NAME_CHARS_MAX: usize = 32;
@@ -79,6 +80,7 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
     let tls = tls(root.section("tls", issue), issue);
     let auth = auth(root.section("auth", issue), issue);
     let clock = clock(root.section("clock", issue), issue);
+    let replication = replication(root.section("replication", issue), issue);
     let retention = retention(root.section("retention", issue), issue);
     let limits = limits(root.section("limits", issue), issue);
     let shutdown = shutdown(root.section("shutdown", issue), issue);
@@ -99,6 +101,7 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
             tls: tls?,
             auth,
             clock,
+            replication,
             retention,
             limits,
             shutdown,
@@ -283,6 +286,17 @@ fn listen(
         quic: quic?,
         url: url.or(region_url.cloned())?,
     })
+}
+
+fn replication(mut section: Section<'_>, issues: &mut Issues) -> Replication {
+    let (oldest, newest) = (u64::from(FORMAT_MIN), u64::from(FORMAT));
+    let format = section.number("format", newest, oldest..=newest, issues);
+    let audit = section.number("audit_s", 600, 1..=7 * 86_400, issues);
+    section.end(issues);
+    Replication {
+        format: u32::try_from(format).unwrap_or(FORMAT),
+        audit: Duration::from_secs(audit),
+    }
 }
 
 fn store(mut section: Section<'_>, issues: &mut Issues) -> Option<Store> {

@@ -121,6 +121,10 @@ impl From<StoreError> for Failure {
                     "the store did not answer in time; retry with the same idempotency key",
                 )
             }
+            StoreError::FeatureLevel => Self::new(
+                ProblemCode::StoreUnavailable,
+                "not all regions run a version that knows this kind of write; retry when they do",
+            ),
             StoreError::Snapshot => Self::catching_up(),
             StoreError::TooLarge(what) => Self::new(ProblemCode::TooLarge, *what),
             _ => Self::internal(&error),

@@ -8,6 +8,7 @@ use super::{FAULT_PAUSE, Replicator, ReplicatorContext};
 use crate::apply::own_tail;
 use crate::apply::remote::{self, Applied, LogPage};
 use crate::clock::unix_ms;
+use crate::skip;
 use crate::store::{RunOptions, StoreError};
 
 impl Replicator {
@@ -137,17 +138,42 @@ impl ReplicatorContext {
                 {
                     batches.len() / 2
                 }
+                Ok(Ok(Applied::Stopped { at, reason })) => {
+                    let log = (shard, origin);
+                    return self
+                        .pass_or_stop(log, from, batches.swap_remove(0), (at, reason))
+                        .await;
+                }
                 Ok(applied) => return applied,
                 Err(_) => {
-                    let reason = "applying it panicked; the log says where".to_owned();
-                    return Ok(Applied::Stopped {
-                        at: batches[0].0,
-                        reason,
-                    });
+                    let stop = (
+                        batches[0].0,
+                        "applying it panicked; the log says where".to_owned(),
+                    );
+                    let log = (shard, origin);
+                    return self
+                        .pass_or_stop(log, from, batches.swap_remove(0), stop)
+                        .await;
                 }
             };
             batches.truncate(keep);
         }
+    }
+
+    /// A log stops at a batch that cannot be applied, unless an operator chose to pass it.
+    async fn pass_or_stop(
+        &self,
+        (shard, origin): (ShardId, Origin),
+        from: Stamp,
+        batch: (Stamp, bytes::Bytes),
+        (at, reason): (Stamp, String),
+    ) -> Result<Applied, StoreError> {
+        let fence = self.nodes.fence(shard);
+        let passed = skip::pass(&self.store, fence, (shard, origin), from, batch).await?;
+        if passed.is_some() {
+            tracing::warn!(%shard, %origin, %at, reason, "a batch was passed, as an operator had chosen");
+        }
+        Ok(passed.unwrap_or(Applied::Stopped { at, reason }))
     }
 
     /// Takes the stamps of other regions into the clock, within the drift bound.

@@ -204,6 +204,27 @@ impl Cluster {
         REGIONS.map(|region| self.client(region, user))
     }
 
+    /// What a region's metric says, or the first of several of a name.
+    pub(crate) async fn metric(&self, region: &str, name: &str) -> Result<f64, String> {
+        let url = format!("{}/metrics", self.node(region).admin_url());
+        let answer = http().get(url).send().await;
+        let text = answer.map_err(|e| e.to_string())?.text().await;
+        let text = text.map_err(|e| e.to_string())?;
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value
+            .and_then(|value| value.parse().ok())
+            .ok_or(format!("no {name} in {region}"))
+    }
+
+    /// What operators see of a region's replication.
+    pub(crate) async fn replication(&self, region: &str) -> Result<serde_json::Value, String> {
+        let url = format!("{}/admin/v1/replication", self.node(region).admin_url());
+        let answer = http().get(url).send().await;
+        let shown = answer.map_err(|e| e.to_string())?.json().await;
+        shown.map_err(|e| e.to_string())
+    }
+
     /// Digests of a region.
     pub(crate) async fn digests(&self, region: &str) -> Result<Digests, String> {
         let url = format!("{}/admin/v1/digests", self.node(region).admin_url());
