@@ -105,6 +105,7 @@ pub async fn compare(
 impl Audit {
     /// Walks until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
+        self.show_nothing_found();
         let mut walks = tokio::time::interval(self.interval);
         walks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -116,6 +117,23 @@ impl Audit {
                 () = shutdown.cancelled() => return,
                 () = self.walk() => {}
             }
+        }
+    }
+
+    /// A count that first appears as 1 is no increase to who watches it.
+    fn show_nothing_found(&self) {
+        let identity = &self.context.identity;
+        let metrics = &self.metrics;
+        let all = identity.regions.iter();
+        for (_, name) in all.filter(|(id, _)| **id != identity.origin.region) {
+            for counter in [
+                &metrics.audit_compared,
+                &metrics.audit_mismatches,
+                &metrics.audit_repaired,
+            ] {
+                counter.with_label_values(&[name]);
+            }
+            metrics.audit_walked.with_label_values(&[name]);
         }
     }
 

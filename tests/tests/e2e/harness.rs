@@ -204,17 +204,23 @@ impl Cluster {
         REGIONS.map(|region| self.client(region, user))
     }
 
-    /// What a region's metric says, or the first of several of a name.
+    /// What a region's metric says, summed over its labels.
     pub(crate) async fn metric(&self, region: &str, name: &str) -> Result<f64, String> {
         let url = format!("{}/metrics", self.node(region).admin_url());
         let answer = http().get(url).send().await;
         let text = answer.map_err(|e| e.to_string())?.text().await;
         let text = text.map_err(|e| e.to_string())?;
-        let line = text.lines().find(|line| line.starts_with(name));
-        let value = line.and_then(|line| line.rsplit(' ').next());
-        value
-            .and_then(|value| value.parse().ok())
-            .ok_or(format!("no {name} in {region}"))
+        let lines = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        let values: Vec<f64> = lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        if values.is_empty() {
+            return Err(format!("no {name} in {region}"));
+        }
+        Ok(values.iter().sum())
     }
 
     /// What operators see of a region's replication.
