@@ -48,6 +48,8 @@ pub struct Counts {
     pub snapshots: u64,
     /// Conversations that an audit found equal in two regions.
     pub compared: u64,
+    /// Conversations that a snapshot from a destroyed disk had left apart, and audits have repaired.
+    pub repaired: u64,
     /// Acked writes that a destroyed disk took along before anybody else had them.
     pub lost_with_disk: u64,
     /// Virtual milliseconds from the end of the faults until all regions were equal.
@@ -66,6 +68,7 @@ impl Counts {
         self.steps += other.steps;
         self.snapshots += other.snapshots;
         self.compared += other.compared;
+        self.repaired += other.repaired;
         self.lost_with_disk += other.lost_with_disk;
         self.settled_ms = self.settled_ms.max(other.settled_ms);
     }
@@ -77,7 +80,7 @@ impl fmt::Display for Counts {
             f,
             "{} writes acked, {} unknown, {} refused; {} crashes, {} disks destroyed with {} acked \
              writes that nobody else had, {} cuts, {} clock steps, {} snapshots, \
-             {} comparisons by audits; equal after {} virtual ms at most",
+             {} comparisons by audits, {} repairs; equal after {} virtual ms at most",
             self.acked,
             self.unknown,
             self.refused,
@@ -88,6 +91,7 @@ impl fmt::Display for Counts {
             self.steps,
             self.snapshots,
             self.compared,
+            self.repaired,
             self.settled_ms
         )
     }

@@ -10,6 +10,7 @@ use whimbrel_replication::id::{ConversationId, Origin, RegionId, ShardId, Stamp}
 use whimbrel_replication::link::{Alert, Effect, Event, Frame, LinkId, Role, SnapshotPage};
 use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
+use super::audit::Asked;
 use super::ledger::Ledger;
 use super::network::Network;
 use super::region::{REGIONS, Region};
@@ -105,9 +106,11 @@ pub(super) struct World {
     trace: Trace,
     /// Clients write and faults come.
     pub(super) is_rough: bool,
-    /// Shards that audits asked for.
-    pub(super) asked: BTreeMap<u64, ShardId>,
+    /// What audits have asked for.
+    pub(super) asked: BTreeMap<u64, Asked>,
     pub(super) next_question: u64,
+    /// A disk was destroyed from which a snapshot was under way.
+    pub(super) is_torn: bool,
     /// Loses its disk once all logs are trimmed.
     rebuilt: u16,
 }
@@ -140,6 +143,7 @@ impl World {
             is_rough: true,
             asked: BTreeMap::new(),
             next_question: 0,
+            is_torn: false,
         }
     }
 
@@ -301,7 +305,7 @@ impl World {
                 self.ask(region)
             }
             What::Question(link, id, question) => self.answer(region, (link, id), question).await,
-            What::Answered(peer, id, answer) => self.compare(region, peer, id, answer).await,
+            What::Answered(peer, id, answer) => self.answered(region, peer, id, answer).await,
             What::Tell(event) => self.tell(region, event),
             What::Timer => self.tell(region, Event::Timer),
             What::Wall => {
