@@ -47,6 +47,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// The log output.
     pub log: Log,
+    /// Spans of requests.
+    pub traces: Traces,
 }
 
 /// A region of the cluster.
@@ -231,6 +233,16 @@ pub struct Log {
     pub filter: String,
 }
 
+/// Spans of requests, sent to a collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// URL of a collector's OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; without it no
+    /// spans are made.
+    pub otlp: Option<String>,
+    /// One of so many requests is traced, besides those whose caller asks for it.
+    pub one_in: u64,
+}
+
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -293,7 +305,7 @@ impl fmt::Display for ConfigError {
 
 /// The sections and plain keys at the top. Of the environment only `WHIMBREL_` with one of these is
 /// read: other programs of the project have variables of their own.
-const TOP: [&str; 12] = [
+const TOP: [&str; 14] = [
     "region",
     "cluster",
     "listen",
@@ -302,10 +314,12 @@ const TOP: [&str; 12] = [
     "tls",
     "auth",
     "clock",
+    "replication",
     "retention",
     "limits",
     "shutdown",
     "log",
+    "traces",
 ];
 
 impl Config {

@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::open;
 use crate::origin;
+use crate::otlp::Exporter;
 use crate::replicator::{Known, LINK_EVENTS_MAX, Replicator, ReplicatorContext};
 use crate::retention::Trimmer;
 use crate::tailer::{TailerContext, Tailers};
@@ -68,6 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         return Ok(());
     };
     let identity = Arc::new(identity);
+    let exporter = Exporter::start(&config.traces, &config.region.name, identity.node.0)?;
     let clock = Clock::new(high_water, config.clock.max_drift)?;
     let metrics = Arc::new(Metrics::new(&config.region.name, &store)?);
     let digests = Arc::new(Digests::default());
@@ -220,6 +222,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     if failure.is_none() {
         // Acked or not, what was handed to the store is ended before its files are closed.
         let _ = tokio::time::timeout(STORE_DRAIN, store.drain()).await;
+    }
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)

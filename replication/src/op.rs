@@ -1,5 +1,7 @@
 //! Operations: immutable facts. A batch is what one node commits to one shard in one transaction.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -45,6 +47,26 @@ pub struct Op {
     pub conversation: ConversationId,
     /// What happened.
     pub kind: OpKind,
+    /// The request that asked for it, where one is known.
+    pub trace: Option<Trace>,
+}
+
+/// A request, as W3C Trace Context names it. It is told to operators; nothing is decided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Of the whole trace; not 0.
+    pub trace: u128,
+    /// Of the span that answered the request; not 0.
+    pub span: u64,
+    /// Whether spans of it are kept.
+    pub is_sampled: bool,
+}
+
+/// The id by which logs and clients name the request.
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.trace)
+    }
 }
 
 /// What happened.

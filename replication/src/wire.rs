@@ -111,6 +111,8 @@ struct Op {
     actor: String,
     #[prost(bytes = "vec", tag = "4")]
     conversation: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    trace: Option<Vec<u8>>,
     #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     kind: Option<Kind>,
 }
@@ -316,9 +318,34 @@ impl From<&op::Op> for Op {
             id: op.id.as_bytes().to_vec(),
             actor: op.actor.clone(),
             conversation: op.conversation.as_bytes().to_vec(),
+            trace: op.trace.map(trace_to_wire),
             kind: Some(kind),
         }
     }
+}
+
+/// Trace, span, and the flags of W3C Trace Context.
+const TRACE_BYTES: usize = 16 + 8 + 1;
+
+fn trace_to_wire(trace: op::Trace) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(TRACE_BYTES);
+    bytes.extend_from_slice(&trace.trace.to_be_bytes());
+    bytes.extend_from_slice(&trace.span.to_be_bytes());
+    bytes.push(trace.is_sampled.into());
+    bytes
+}
+
+/// One that cannot be read is no reason to stop a log.
+fn trace_from_wire(bytes: &[u8]) -> Option<op::Trace> {
+    let (trace, rest) = bytes.split_first_chunk()?;
+    let (span, rest) = rest.split_first_chunk()?;
+    let [flags] = rest else { return None };
+    let trace = op::Trace {
+        trace: u128::from_be_bytes(*trace),
+        span: u64::from_be_bytes(*span),
+        is_sampled: flags & 1 == 1,
+    };
+    (trace.trace != 0 && trace.span != 0).then_some(trace)
 }
 
 impl TryFrom<Batch> for op::Batch {
@@ -393,6 +420,7 @@ impl TryFrom<Op> for op::Op {
             actor: op.actor,
             conversation: op.conversation.as_slice().try_into()?,
             kind,
+            trace: op.trace.as_deref().and_then(trace_from_wire),
         })
     }
 }
@@ -455,6 +483,11 @@ mod tests {
             actor: "ada".into(),
             conversation: ConversationId::direct("ada", "bob"),
             kind,
+            trace: Some(op::Trace {
+                trace: 7,
+                span: 8,
+                is_sampled: true,
+            }),
         };
         op::Batch {
             origin,
@@ -509,6 +542,18 @@ mod tests {
             op::Batch::try_from(unknown),
             Err(DecodeError::Missing("kind"))
         );
+    }
+
+    /// What is only told never stops a log.
+    #[test]
+    fn a_trace_that_cannot_be_read_is_left_out() {
+        for bad in [vec![], vec![1; TRACE_BYTES - 1], vec![0; TRACE_BYTES]] {
+            let mut wire = Batch::of(&batch(), op::FORMAT);
+            wire.ops[0].trace = Some(bad);
+            let read = op::Batch::try_from(wire).unwrap();
+            assert_eq!(read.ops[0].trace, None);
+            assert_eq!(read.ops[1], batch().ops[1]);
+        }
     }
 
     #[test]

@@ -279,6 +279,7 @@ impl Execution {
             actor: command.actor.clone(),
             conversation: command.conversation,
             kind,
+            trace: command.trace,
         };
         let index = u16::try_from(self.ops.len()).expect("bounded by the batcher");
         let place = Place {

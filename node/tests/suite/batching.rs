@@ -174,6 +174,7 @@ impl Region {
             key: key.to_owned(),
             conversation: at,
             action,
+            trace: None,
         };
         self.batchers.write(SHARDS, command).await
     }
@@ -320,6 +321,7 @@ async fn one_refused_command_does_not_fail_its_batch() {
         key: key.to_owned(),
         conversation,
         action: post(&conversation, user, key, "hi").1,
+        trace: None,
     };
     // All are queued before the batcher's task runs: they share a batch.
     let (good, stranger, also_good) = tokio::join!(
@@ -411,6 +413,7 @@ async fn g7_commands_of_one_batch_see_each_other() {
         key: key.to_owned(),
         conversation,
         action: post(&conversation, "ada", key, text).1,
+        trace: None,
     };
     let commands = [
         command("one", "text"),

@@ -94,6 +94,7 @@ async fn takes(region: &Region, conversation: ConversationId, key: &str) -> Resu
         key: key.to_owned(),
         conversation,
         action: post(&conversation, "ada", key, key).1,
+        trace: None,
     };
     static NEXT: AtomicU64 = AtomicU64::new(5_000);
     let batch = commit::Batch {

@@ -26,6 +26,7 @@ pub(crate) fn batch(origin: Origin, number: u64, deps: ShardCursor, text: usize)
                 title: Some("x".repeat(text)),
                 topic: None,
             },
+            trace: None,
         }],
     }
     .encode(FORMAT)

@@ -49,8 +49,9 @@ mod openapi;
 // What apps see of it: the SDK over regions that die.
 mod sdk;
 
-// What operators see: alert rules and dashboards.
+// What operators see: alert rules, dashboards and traces.
 mod eyes;
+mod traces;
 
 // The programs as people use them.
 mod bench;

@@ -27,6 +27,7 @@ impl Row for ShardCursor {
                 user: "ada".into(),
                 marker: self.clone(),
             },
+            trace: None,
         };
         let batch = Batch {
             origin: origin_number(0),
