@@ -38,6 +38,11 @@ pub mod header {
     pub const JOINED: &str = "whimbrel-joined";
     /// Out: the region that answered.
     pub const REGION: &str = "whimbrel-region";
+    /// Out: the request's id, 32 hexadecimal digits: the trace id of [`TRACEPARENT`], or one that was
+    /// made. Logs and traces of all regions know the request by it.
+    pub const REQUEST: &str = "whimbrel-request";
+    /// In: the caller's trace, as W3C Trace Context.
+    pub const TRACEPARENT: &str = "traceparent";
     /// In: the user for whom the bearer of a `service` token acts.
     pub const ACT_AS: &str = "whimbrel-act-as";
     /// Out, with 429 and 503: whole seconds.

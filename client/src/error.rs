@@ -220,6 +220,13 @@ fn problem_line(problem: &Problem) -> String {
     if !problem.waiting_for.is_empty() {
         line.push_str(&format!("; waiting for {}", problem.waiting_for.join(", ")));
     }
-    line.push_str(&format!(" ({} {})", problem.status, problem.code.as_str()));
+    line.push_str(&format!(" ({} {}", problem.status, problem.code.as_str()));
+    // What the caller did wrong needs nobody's log.
+    if problem.status >= 500
+        && let Some(request) = &problem.request
+    {
+        line.push_str(&format!(", request {request}"));
+    }
+    line.push(')');
     line
 }

@@ -5,7 +5,7 @@
 //! | none | [`api`], the wire types, and [`token::Claims`] |
 //! | `token` | signing and verifying of tokens |
 //! | `sdk` | `Client`: typed calls over HTTP and WebSocket, in whichever region is up; `OfflineQueue` |
-//! | `cli` | the `whimbrel` program, the import of chat exports, and the load generator |
+//! | `cli` | the `whimbrel` program, the import of chat exports, the load generator, and capacity plans |
 //!
 #![cfg_attr(
     feature = "sdk",
@@ -40,6 +40,8 @@ pub mod token;
 pub mod bench;
 #[cfg(feature = "sdk")]
 mod breaker;
+#[cfg(feature = "cli")]
+pub mod capacity;
 #[cfg(feature = "sdk")]
 mod client;
 #[cfg(feature = "sdk")]

@@ -30,6 +30,7 @@ pub struct Call<T> {
     query: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
     key: Option<String>,
+    trace: String,
     pub(crate) after: Option<String>,
     in_session: bool,
     pub(crate) extra_time: Duration,
@@ -47,6 +48,8 @@ pub struct Answer<T> {
     pub region: Option<String>,
     /// The call had been done before under its key, and nothing was written now.
     pub replayed: bool,
+    /// The id by which logs and traces of all regions know the call.
+    pub request: Option<String>,
     /// How often the call was tried again.
     pub retries: u32,
     /// Regions that could not do it before this one did, and why.
@@ -74,6 +77,7 @@ impl<T> Call<T> {
             query: Vec::new(),
             body: None,
             key: None,
+            trace: fresh_trace(),
             after: None,
             in_session: true,
             extra_time: Duration::ZERO,
@@ -126,6 +130,14 @@ impl<T> Call<T> {
         self.key.as_deref()
     }
 
+    /// The trace that the call belongs to, as W3C Trace Context: where an app traces its own calls,
+    /// and the cluster exports spans, both are one trace. Without it a call is a trace of its own,
+    /// whose spans are kept where the region samples it. All tries share it.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.trace = traceparent.into();
+        self
+    }
+
     /// A cursor that the answer to a read must include, or several, comma-separated. The session's
     /// own go along anyway; but what is asked for here is never left out: where it cannot be had,
     /// the call fails with [`ProblemCode::NotCaughtUp`](crate::api::ProblemCode::NotCaughtUp).
@@ -173,6 +185,9 @@ impl<T> Call<T> {
             })?;
             headers.insert(header::IDEMPOTENCY_KEY, value);
         }
+        let trace = HeaderValue::from_str(&self.trace)
+            .map_err(|_| Error::config("`traceparent` is no W3C Trace Context"))?;
+        headers.insert(header::TRACEPARENT, trace);
         let after = match &self.after {
             None => carried.to_owned(),
             Some(after) if carried.is_empty() => after.clone(),
@@ -208,6 +223,13 @@ impl Client {
         }
         headers
     }
+}
+
+/// A trace of its own, not sampled unless the region does.
+fn fresh_trace() -> String {
+    // Zeros are no ids.
+    let (trace, span) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
+    format!("00-{trace:032x}-{span:016x}-00")
 }
 
 /// A random idempotency key of 128 bits.

@@ -190,6 +190,7 @@ impl<T: DeserializeOwned> Call<T> {
         let cursor = text(headers, header::CURSOR);
         let joined = text(headers, header::JOINED);
         let region = text(headers, header::REGION);
+        let request_id = text(headers, header::REQUEST);
         let replayed = text(headers, header::IDEMPOTENCY_REPLAYED).as_deref() == Some("true");
         let retry_after = text(headers, header::RETRY_AFTER).and_then(|s| s.parse().ok());
         target.hear(region.as_deref());
@@ -210,6 +211,7 @@ impl<T: DeserializeOwned> Call<T> {
                 cursor,
                 region,
                 replayed,
+                request: request_id,
                 retries: 0,
                 tried: Vec::new(),
                 stale: Vec::new(),

@@ -18,6 +18,7 @@ use crate::gate::WriteGate;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, Transaction};
 use crate::tailer::Tailers;
+use crate::trace;
 
 /// Commands that may wait in front of one shard; more are shed.
 const QUEUE_COMMANDS_MAX: usize = 1024;
@@ -112,6 +113,7 @@ impl Batchers {
             return Err(WriteError::Closed(why));
         }
         let shard = command.conversation.shard(shards);
+        let request = command.trace.map(tracing::field::display);
         let (reply, answer) = oneshot::channel();
         self.shards[usize::from(shard.0)]
             .try_send(Job { command, reply })
@@ -119,7 +121,11 @@ impl Batchers {
                 mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => WriteError::ShuttingDown,
             })?;
-        answer.await.map_err(|_| WriteError::ShuttingDown)?
+        let span = trace::committing(shard);
+        let written = answer.await.map_err(|_| WriteError::ShuttingDown)?;
+        drop(span);
+        tracing::debug!(request, %shard, wrote = written.is_ok(), "committed");
+        written
     }
 }
 
@@ -189,9 +195,12 @@ impl Batcher {
                     }
                 }
                 // None of these was committed. One command that is too much is found by halving.
-                Err(StoreError::RolledBack | StoreError::TooLarge(_) | StoreError::TooOld)
-                    if replies.len() > 1 =>
-                {
+                Err(
+                    StoreError::RolledBack
+                    | StoreError::TooLarge(_)
+                    | StoreError::TooOld
+                    | StoreError::FeatureLevel,
+                ) if replies.len() > 1 => {
                     let mut jobs: Vec<Job> = commands
                         .iter()
                         .cloned()
@@ -206,7 +215,9 @@ impl Batcher {
                     let error = if error == StoreError::RolledBack {
                         StoreError::TooLarge("the write does not fit into one batch")
                     } else {
-                        tracing::warn!(shard = %self.shard, %error, "a batch was not committed");
+                        let requests = commands.iter().filter_map(|command| command.trace);
+                        let requests: Vec<_> = requests.map(|trace| trace.to_string()).collect();
+                        tracing::warn!(shard = %self.shard, ?requests, %error, "a batch was not committed");
                         if error == StoreError::NewLife {
                             self.gate.shut_for_good();
                         }

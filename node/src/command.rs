@@ -4,7 +4,7 @@ use whimbrel_client::api;
 use whimbrel_replication::crdt::text::RevisionRef;
 use whimbrel_replication::cursor::ShardCursor;
 use whimbrel_replication::id::{ConversationId, HashKind, MessageId, OpId, Place, hash};
-use whimbrel_replication::op::{ConversationKind, Standing};
+use whimbrel_replication::op::{ConversationKind, Standing, Trace};
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Command {
     pub conversation: ConversationId,
     /// What.
     pub action: Action,
+    /// The request that it came with.
+    pub trace: Option<Trace>,
 }
 
 /// What is to be done.
@@ -174,7 +176,7 @@ impl Command {
 
     /// About how many bytes its ops take in a batch.
     pub fn estimated_bytes(&self) -> usize {
-        const OP_BYTES: usize = 128;
+        const OP_BYTES: usize = 160;
         let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let op = OP_BYTES + self.actor.len();
         op + match &self.action {

@@ -37,6 +37,8 @@ pub struct Config {
     pub auth: Auth,
     /// The hybrid logical clock.
     pub clock: Clock,
+    /// What goes to other regions.
+    pub replication: Replication,
     /// How long logs are kept.
     pub retention: Retention,
     /// Bounds of what clients send.
@@ -45,6 +47,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// The log output.
     pub log: Log,
+    /// Spans of requests.
+    pub traces: Traces,
 }
 
 /// A region of the cluster.
@@ -83,6 +87,18 @@ pub struct Listen {
     pub quic: SocketAddr,
     /// Where clients reach this node, without `/v1`; by default the first of the region's URLs.
     pub url: String,
+}
+
+/// What goes to other regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// `replication.format`, default the newest: batches of newer formats are neither read nor written.
+    /// Older: what needs the newer format waits in all regions; hold it there during an upgrade, and the
+    /// version before can take this one's place again.
+    pub format: u32,
+    /// `replication.audit_s`, default 600: seconds between the begins of two audits. Shorter: a difference
+    /// is found sooner, and up to a tenth of a processor and of a disk is busy with it all the time.
+    pub audit: Duration,
 }
 
 /// `store.engine`: where a region keeps its data.
@@ -217,6 +233,16 @@ pub struct Log {
     pub filter: String,
 }
 
+/// Spans of requests, sent to a collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// URL of a collector's OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; without it no
+    /// spans are made.
+    pub otlp: Option<String>,
+    /// One of so many requests is traced, besides those whose caller asks for it.
+    pub one_in: u64,
+}
+
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -279,7 +305,7 @@ impl fmt::Display for ConfigError {
 
 /// The sections and plain keys at the top. Of the environment only `WHIMBREL_` with one of these is
 /// read: other programs of the project have variables of their own.
-const TOP: [&str; 12] = [
+const TOP: [&str; 14] = [
     "region",
     "cluster",
     "listen",
@@ -288,10 +314,12 @@ const TOP: [&str; 12] = [
     "tls",
     "auth",
     "clock",
+    "replication",
     "retention",
     "limits",
     "shutdown",
     "log",
+    "traces",
 ];
 
 impl Config {

@@ -4,7 +4,7 @@
 //! which differ between equal replicas. It is kept until the conversation changes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use whimbrel_replication::crdt::conversation::Conversation;
 use whimbrel_replication::crdt::reaction::Reaction;
@@ -69,7 +69,7 @@ impl Digests {
             *readers += 1;
             *changes
         };
-        let computed = compute(store, scope).await;
+        let computed = fresh(store, scope).await;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unchanged = false;
         if let Some((readers, changes)) = cache.under_way.get_mut(&id) {
@@ -126,37 +126,43 @@ pub async fn conversations(
     store: &Store,
     shard: ShardId,
 ) -> Result<Vec<ConversationId>, StoreError> {
-    let (mut begin, end) = keys::shard(shard);
     let mut found = Vec::new();
-    loop {
-        let (from, to) = (begin.clone(), end.clone());
-        let next = store
-            .read(RunOptions::default(), move |tx| {
-                let (from, to) = (from.clone(), to.clone());
-                async move {
-                    let options = RangeOptions {
-                        limit: 1,
-                        snapshot: true,
-                        ..RangeOptions::default()
-                    };
-                    let page = tx.range(&from, &to, options).await?;
-                    page.rows
-                        .first()
-                        .map(|(key, _)| keys::conversation_of(key).map_err(corrupt))
-                        .transpose()
-                }
-            })
-            .await?;
-        let Some(conversation) = next else {
-            return Ok(found);
-        };
-        found.push(conversation);
-        begin = Scope {
-            shard,
-            conversation,
-        }
-        .end();
+    while let Some(next) = next_conversation(store, shard, found.last().copied()).await? {
+        found.push(next);
     }
+    Ok(found)
+}
+
+/// The first conversation of a shard after one, or of all.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn next_conversation(
+    store: &Store,
+    shard: ShardId,
+    after: Option<ConversationId>,
+) -> Result<Option<ConversationId>, StoreError> {
+    let read = move |tx: Arc<Transaction>| async move {
+        let (mut begin, end) = keys::shard(shard);
+        if let Some(conversation) = after {
+            begin = Scope {
+                shard,
+                conversation,
+            }
+            .end();
+        }
+        let options = RangeOptions {
+            limit: 1,
+            snapshot: true,
+            ..RangeOptions::default()
+        };
+        let page = tx.range(&begin, &end, options).await?;
+        let first = page.rows.first();
+        let next = first.map(|(key, _)| keys::conversation_of(key).map_err(corrupt));
+        next.transpose()
+    };
+    store.read(RunOptions::default(), read).await
 }
 
 struct Canon(blake3::Hasher);
@@ -174,7 +180,12 @@ impl Canon {
     }
 }
 
-async fn compute(store: &Store, scope: Scope) -> Result<Option<blake3::Hash>, StoreError> {
+/// Of one conversation, from what is stored now; `None` if this region does not know it.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn fresh(store: &Store, scope: Scope) -> Result<Option<blake3::Hash>, StoreError> {
     let head = store
         .read(RunOptions::default(), move |tx| async move {
             head(&tx, &scope).await

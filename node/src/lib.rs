@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod apply;
+pub mod audit;
 pub mod batcher;
 pub mod ca;
 pub mod certificate;
@@ -17,12 +18,14 @@ pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod keys;
+pub mod level;
 pub mod mentions;
 pub mod metrics;
 pub mod migrate;
 pub mod nodes;
 pub mod open;
 pub mod origin;
+pub mod otlp;
 pub mod peers_hold;
 pub mod replicator;
 pub mod restored;
@@ -30,11 +33,13 @@ pub mod resume;
 pub mod retention;
 pub mod session;
 pub mod simulation;
+pub mod skip;
 pub mod snapshot;
 pub mod store;
 pub mod tailer;
 pub mod telemetry;
 pub mod touch;
+pub mod trace;
 pub mod trim;
 pub mod view;
 pub mod vitals;

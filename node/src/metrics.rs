@@ -48,6 +48,10 @@ pub struct Metrics {
     pub lag_seconds: prometheus::GaugeVec,
     /// Batches that a peer lacks.
     pub lag_batches: IntGaugeVec,
+    /// Ops that a peer is not known to hold.
+    pub lag_ops: IntGaugeVec,
+    /// Bytes of our log that a peer is not known to hold.
+    pub lag_bytes: IntGaugeVec,
     /// A peer's wall clock against ours, in milliseconds.
     pub clock_offset_ms: IntGaugeVec,
     /// Can our own wall clock be trusted?
@@ -74,6 +78,16 @@ pub struct Metrics {
     pub disk_size_bytes: IntGauge,
     /// Days until the certificate towards other regions is no longer valid.
     pub certificate_days_left: prometheus::Gauge,
+    /// Conversations that an audit compared with a peer.
+    pub audit_compared: IntCounterVec,
+    /// Those that the peer shows otherwise.
+    pub audit_mismatches: IntCounterVec,
+    /// Those of them for which all that the peer knows was merged.
+    pub audit_repaired: IntCounterVec,
+    /// When an audit last came to the end with a peer, in Unix seconds.
+    pub audit_walked: IntGaugeVec,
+    /// The format of batches that is written: what all nodes of all regions are known to read.
+    pub feature_level: IntGauge,
     /// Is the node ready to serve?
     pub ready: IntGauge,
 }
@@ -206,6 +220,16 @@ impl Metrics {
                 "whimbrel_replication_lag_batches",
                 "Batches that the peer is not known to hold.",
             )?,
+            lag_ops: peers(
+                r,
+                "whimbrel_replication_lag_ops",
+                "Ops that the peer is not known to hold.",
+            )?,
+            lag_bytes: peers(
+                r,
+                "whimbrel_replication_lag_bytes",
+                "Bytes of the own log that the peer is not known to hold.",
+            )?,
             clock_offset_ms: peers(
                 r,
                 "whimbrel_peer_clock_offset_milliseconds",
@@ -272,6 +296,31 @@ impl Metrics {
                     "Days until this node's certificate, as read at its start, is no longer valid.",
                 ),
             )?,
+            audit_compared: by_peer(
+                r,
+                "whimbrel_audit_compared_total",
+                "Conversations that an audit compared with a peer.",
+            )?,
+            audit_mismatches: by_peer(
+                r,
+                "whimbrel_audit_mismatches_total",
+                "Conversations that a peer shows otherwise, though it took in the same.",
+            )?,
+            audit_repaired: by_peer(
+                r,
+                "whimbrel_audit_repaired_total",
+                "Conversations that differed, and for which all that the peer knows was merged.",
+            )?,
+            audit_walked: peers(
+                r,
+                "whimbrel_audit_walked_timestamp_seconds",
+                "When an audit last came to the end with a peer; 0: never since the start.",
+            )?,
+            feature_level: gauge(
+                r,
+                "whimbrel_feature_level",
+                "The format of batches that is written: what all nodes of all regions read.",
+            )?,
             ready: gauge(r, "whimbrel_ready", "Is the node ready to serve?")?,
             registry,
         })
@@ -308,6 +357,10 @@ fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheu
 
 fn gauge(r: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(r, IntGauge::new(name, help))
+}
+
+fn by_peer(r: &Registry, name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
+    register(r, IntCounterVec::new(Opts::new(name, help), &["peer"]))
 }
 
 fn peers(r: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {

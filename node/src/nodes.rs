@@ -45,6 +45,8 @@ pub struct Nodes {
 struct View {
     /// Where clients reach the nodes that run, by node.
     urls: BTreeMap<NodeId, String>,
+    /// The newest format of batches that all of them read.
+    format: u32,
     /// Groups whose lease this node holds.
     held: BTreeSet<u16>,
 }
@@ -74,17 +76,19 @@ impl Fence {
 
 impl Nodes {
     /// Tells the region's other nodes about this one, and takes its share of the shards, until
-    /// `shutdown`; then it lets them go. `url` is where clients reach this node.
+    /// `shutdown`; then it lets them go. `url` is where clients reach this node,
+    /// `format` the newest format of batches that it reads.
     pub fn start(
         store: &Store,
         identity: &Identity,
-        url: &str,
+        (url, format): (&str, u32),
         tasks: &tokio_util::task::TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
         let groups = identity.shards.min(GROUPS_MAX);
         let alone = View {
             urls: BTreeMap::from([(identity.node, url.to_owned())]),
+            format,
             held: (0..groups).collect(),
         };
         let is_shared = store.is_shared();
@@ -94,6 +98,7 @@ impl Nodes {
                 store: store.clone(),
                 node: identity.node,
                 url: url.to_owned(),
+                format,
                 groups,
                 publish,
                 seen: Seen::default(),
@@ -113,6 +118,11 @@ impl Nodes {
     pub fn urls(&self) -> Vec<String> {
         let urls: BTreeSet<String> = self.view.borrow().urls.values().cloned().collect();
         urls.into_iter().collect()
+    }
+
+    /// The newest format of batches that all nodes that run can read; 0 until they are known.
+    pub fn format(&self) -> u32 {
+        self.view.borrow().format
     }
 
     /// How many nodes run.
@@ -148,6 +158,7 @@ struct Member {
     store: Store,
     node: NodeId,
     url: String,
+    format: u32,
     groups: u16,
     publish: watch::Sender<View>,
     seen: Seen,
@@ -246,6 +257,7 @@ impl Member {
         let own = NodeRow {
             beat: self.beat,
             url: self.url.clone(),
+            format: self.format,
         };
         // Who is long gone need not be remembered.
         let gone: Vec<NodeId> = self
@@ -313,8 +325,10 @@ impl Member {
             .map(|(node, row)| (node, row.url.clone()))
             .collect();
         urls.insert(self.node, self.url.clone());
+        let formats = self.seen.running(now).map(|(_, row)| row.format);
+        let format = formats.min().unwrap_or(self.format).min(self.format);
         self.publish.send_if_modified(|view| {
-            let new = View { urls, held };
+            let new = View { urls, format, held };
             let changed = *view != new;
             if view.held != new.held {
                 tracing::info!(
@@ -413,6 +427,7 @@ mod tests {
         let start = Instant::now();
         let now = start + LEASE * 10;
         let row = |beat| NodeRow {
+            format: 0,
             beat,
             url: String::new(),
         };

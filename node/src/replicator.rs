@@ -14,26 +14,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
+use whimbrel_replication::limits::QUESTION_BYTES_MAX;
 use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, Frame, LinkId};
+use whimbrel_replication::op::FORMAT_MIN;
 use whimbrel_replication::quic::{LinkEvent, Transport};
 
+use crate::audit::{self, ANSWER_TIME, Asked};
 use crate::clock::unix_ms;
 use crate::execute::Context;
 use crate::gate::WriteGate;
+use crate::level;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::store::Store;
+use crate::peers_hold;
+use crate::skip::{self, Skipped};
+use crate::store::{Store, StoreError};
 use crate::tailer::{Appended, Tailers};
 use clocks::Clocks;
-use lag::Lag;
+use lag::{Backlog, Lag};
 use logs::log_read;
-pub use peers::{PeerHealth, Peers};
-use peers::{PeerView, StoppedLog};
+use peers::PeerView;
+pub use peers::{PeerHealth, Peers, StoppedLog};
 use tails::Tails;
 pub use unreplicated::{Unreplicated, UnreplicatedShard, unreplicated};
 
@@ -73,6 +80,8 @@ pub struct ReplicatorContext {
     pub gate: Arc<WriteGate>,
     /// How far the wall clock may be off.
     pub max_drift: Duration,
+    /// The newest format of batches that this node reads.
+    pub format: u32,
     /// Ends the replicator.
     pub shutdown: CancellationToken,
 }
@@ -88,6 +97,8 @@ pub struct Replicator {
     started: Instant,
     timer: Option<Instant>,
     lags: BTreeMap<RegionId, Lag>,
+    /// Of the own log of each shard.
+    backlogs: BTreeMap<ShardId, Backlog>,
     /// Whose link it is.
     peers: BTreeMap<LinkId, RegionId>,
     /// Regions that have said what they hold, our own log included.
@@ -99,6 +110,37 @@ pub struct Replicator {
     readiness: Readiness,
     clocks: Clocks,
     tails: Tails,
+    /// What regions were heard to read, as the store has it.
+    formats: BTreeMap<RegionId, u32>,
+    /// Who waits for which answer of a peer.
+    asked: BTreeMap<u64, oneshot::Sender<Option<Bytes>>>,
+    next_question: u64,
+}
+
+/// What the store says of peers.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What the last known life of each holds.
+    pub holds: BTreeMap<RegionId, (Origin, Cursor)>,
+    /// The newest format of batches that each reads.
+    pub formats: BTreeMap<RegionId, u32>,
+    /// Batches that are to be passed.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Known {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            holds: peers_hold::load(store).await?,
+            formats: level::load(store).await?,
+            skipped: skip::all(store).await?,
+        })
+    }
 }
 
 /// Ready once the node has caught up with every peer that it can reach, as those peers were when
@@ -113,7 +155,7 @@ impl Replicator {
     /// Starts from what the store holds, and says that peers hold.
     pub fn new(
         context: ReplicatorContext,
-        known: impl IntoIterator<Item = (Origin, Cursor)>,
+        known: Known,
         transport: Transport,
         tasks: TaskTracker,
     ) -> (Self, watch::Receiver<Arc<Peers>>, mpsc::Receiver<Event>) {
@@ -125,13 +167,29 @@ impl Replicator {
             node: identity.node,
             shards: identity.shards,
             regions: identity.regions.clone(),
+            format: context.format,
         };
         let clocks = Clocks::new(context.max_drift, config.regions.len());
         // Until it is judged for the first time nothing speaks against it.
         context.metrics.clock_right.set(1);
-        let mut engine = Engine::new(config, context.tailers.held_all());
-        for (peer, holds) in known {
+        let held = context.tailers.held_all();
+        let backlogs = (0..config.shards).map(ShardId).map(|shard| {
+            let end = held.shard(shard).map(|held| held.stamp(&config.origin));
+            (shard, Backlog::new(end.unwrap_or(Stamp::MIN)))
+        });
+        let backlogs = backlogs.collect();
+        let mut engine = Engine::new(config, held);
+        for (peer, holds) in known.holds.into_values() {
             engine.remember(peer, holds);
+        }
+        for (peer, format) in &known.formats {
+            engine.remember_format(*peer, *format);
+        }
+        for skipped in known.skipped {
+            let Skipped {
+                shard, origin, at, ..
+            } = skipped;
+            let _ = engine.handle(Event::Skip { shard, origin, at }, Duration::ZERO);
         }
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
         let starting = Peers {
@@ -149,6 +207,7 @@ impl Replicator {
             started: Instant::now(),
             timer: None,
             lags: BTreeMap::new(),
+            backlogs,
             peers: BTreeMap::new(),
             told: BTreeSet::new(),
             checks: Arc::default(),
@@ -156,8 +215,16 @@ impl Replicator {
             readiness: Readiness::default(),
             clocks,
             tails: Tails::default(),
+            formats: known.formats,
+            asked: BTreeMap::new(),
+            next_question: 0,
         };
         (replicator, peers, answered)
+    }
+
+    /// Takes what others want to tell the engine.
+    pub fn events(&self) -> mpsc::Sender<Event> {
+        self.answers.clone()
     }
 
     /// Runs until shutdown, then closes all links.
@@ -166,9 +233,11 @@ impl Replicator {
         mut links: mpsc::Receiver<LinkEvent>,
         mut appended: mpsc::Receiver<Appended>,
         mut answered: mpsc::Receiver<Event>,
+        mut asks: mpsc::Receiver<Asked>,
     ) {
         let shutdown = self.context.shutdown.clone();
-        let (lag_sender, mut lags) = mpsc::channel(1);
+        let (read_sender, mut backlogs_read) = mpsc::channel(1);
+        self.read_backlogs(&read_sender);
         let mut tick = tokio::time::interval(TICK);
         let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -200,6 +269,7 @@ impl Replicator {
                         }
                         Event::Frame { link, frame }
                     }
+                    LinkEvent::Bulk { link } => Event::Bulk { link },
                     LinkEvent::Down { link, reason } => {
                         tracing::debug!(link = link.0, %reason, "a link is down");
                         self.peers.remove(&link);
@@ -208,10 +278,17 @@ impl Replicator {
                 },
                 Some(appended) = appended.recv() => {
                     self.tails.push(&appended);
+                    self.count_appended(&appended);
                     let Appended { shard, origin, stamp, .. } = appended;
                     Event::Appended { shard, origin, stamp }
                 }
                 Some(event) = answered.recv() => event,
+                Some(Asked { peer, question, answer }) = asks.recv() => {
+                    let id = self.next_question;
+                    self.next_question += 1;
+                    self.asked.insert(id, answer);
+                    Event::Ask { peer, id, question }
+                }
                 () = timer => {
                     self.timer = None;
                     Event::Timer
@@ -219,9 +296,10 @@ impl Replicator {
                 () = nodes.changed() => Event::Pull {
                     shards: nodes.pulled(shards),
                 },
-                Some(measured) = lags.recv() => {
-                    self.lags = measured;
-                    changed = true;
+                Some((shard, before)) = backlogs_read.recv() => {
+                    if let Some(backlog) = self.backlogs.get_mut(&shard) {
+                        backlog.put_before(before);
+                    }
                     continue;
                 }
                 _ = publish.tick(), if changed => {
@@ -230,7 +308,7 @@ impl Replicator {
                     continue;
                 }
                 _ = tick.tick() => {
-                    self.measure_lag(&lag_sender);
+                    self.measure_lag();
                     self.judge_clock();
                     self.look_after_snapshots();
                     Event::Wall { unix_ms: unix_ms() }
@@ -240,6 +318,14 @@ impl Replicator {
             self.handle(event);
         }
         self.transport.shutdown().await;
+    }
+
+    fn count_appended(&mut self, appended: &Appended) {
+        if appended.origin == self.context.context.identity.origin
+            && let Some(backlog) = self.backlogs.get_mut(&appended.shard)
+        {
+            backlog.push(appended.stamp, appended.bytes.as_deref());
+        }
     }
 
     fn hear(&mut self, link: LinkId) {
@@ -263,9 +349,9 @@ impl Replicator {
     /// Does what the engine wants done. What is known at once is given back as an event.
     fn put_into_effect(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Send { link, frame } => {
+            Effect::Send { link, frame, lane } => {
                 // A link that is gone, or was closed as too slow, comes back as `Down`.
-                let _ = self.transport.send(link, &frame);
+                let _ = self.transport.send(link, lane, &frame);
             }
             Effect::ReadLog {
                 link,
@@ -294,6 +380,13 @@ impl Replicator {
                 bytes_max,
             } => self.read_snapshot(link, shard, after, bytes_max),
             Effect::MergeSnapshot { peer, page } => self.merge_snapshot(peer, page),
+            Effect::Question { link, id, question } => self.answer(link, id, question),
+            Effect::Answered { id, answer, .. } => {
+                if let Some(asked) = self.asked.remove(&id) {
+                    // Who asked may wait no longer.
+                    let _ = asked.send(answer);
+                }
+            }
             Effect::Close { link, reason } => {
                 tracing::warn!(link = link.0, %reason, "a link was closed");
                 self.transport.close(link, &reason);
@@ -302,6 +395,21 @@ impl Replicator {
             Effect::Alert(alert) => self.alert(alert),
         }
         None
+    }
+
+    fn answer(&self, link: LinkId, id: u64, question: Bytes) {
+        let (context, answers) = (self.context.clone(), self.answers.clone());
+        self.tasks.spawn(async move {
+            let identity = &context.context.identity;
+            let answer = audit::answer(&context.store, identity, &question, ANSWER_TIME).await;
+            let answer = answer.unwrap_or_else(|error| {
+                tracing::debug!(%error, "a peer's question was not answered");
+                None
+            });
+            let answer = answer.filter(|answer| answer.len() <= QUESTION_BYTES_MAX);
+            // Closed only when the node stops.
+            let _ = answers.send(Event::Answer { link, id, answer }).await;
+        });
     }
 
     fn alert(&self, alert: Alert) {
@@ -358,48 +466,93 @@ impl Replicator {
         }
     }
 
-    fn measure_lag(&self, done: &mpsc::Sender<BTreeMap<RegionId, Lag>>) {
-        let Ok(permit) = done.clone().try_reserve_owned() else {
-            return; // The measurement before this one is not done.
-        };
-        let (context, own) = (self.context.clone(), self.context.context.identity.origin);
-        let identity = &context.context.identity;
+    /// Reads, in the background, what stands in the own log that some peer is not known to hold.
+    fn read_backlogs(&self, done: &mpsc::Sender<(ShardId, Backlog)>) {
+        let identity = &self.context.context.identity;
+        let own = identity.origin;
+        for (shard, backlog) in &self.backlogs {
+            let (shard, from, to) = (*shard, self.held_by_all(*shard), backlog.end());
+            if from >= to {
+                continue;
+            }
+            let (store, done) = (self.context.store.clone(), done.clone());
+            self.tasks.spawn(async move {
+                match Backlog::read(&store, shard, own, from, to).await {
+                    // Closed only when the node stops.
+                    Ok(before) => _ = done.send((shard, before)).await,
+                    Err(error) => {
+                        tracing::warn!(%shard, %error, "the lag of peers is counted from now on only");
+                    }
+                }
+            });
+        }
+    }
+
+    fn held_by_all(&self, shard: ShardId) -> Stamp {
+        let own = self.context.context.identity.origin;
+        let peers = self.context.context.identity.regions.keys();
+        let peers = peers.filter(|region| **region != own.region);
+        let held = peers.map(|peer| self.engine.peer_holds(*peer, shard, own));
+        held.min().unwrap_or(Stamp::MAX)
+    }
+
+    fn measure_lag(&mut self) {
+        let identity = self.context.context.identity.clone();
+        let own = identity.origin;
+        let shards: Vec<ShardId> = self.backlogs.keys().copied().collect();
+        for shard in &shards {
+            let held = self.held_by_all(*shard);
+            if let Some(backlog) = self.backlogs.get_mut(shard) {
+                backlog.let_go(held);
+            }
+        }
         // A peer that has not said yet what it holds does not lag: it is not known.
         let known = self.engine.peers();
         let is_known = |id: &RegionId| {
-            known
-                .get(id)
-                .is_some_and(|peer| peer.holds != Cursor::new())
+            let holds = known.get(id).map(|peer| &peer.holds);
+            holds.is_some_and(|holds| *holds != Cursor::new())
                 || self.started.elapsed() > UNHEARD_GRACE
         };
-        let peers: Vec<RegionId> = identity
-            .regions
-            .keys()
-            .filter(|id| **id != own.region && is_known(id))
-            .copied()
-            .collect();
-        let shards = identity.shards;
-        let held = |peer: RegionId| -> Vec<Stamp> {
-            (0..shards)
-                .map(|s| self.engine.peer_holds(peer, ShardId(s), own))
-                .collect()
-        };
-        let wanted: Vec<(RegionId, Vec<Stamp>)> =
-            peers.into_iter().map(|peer| (peer, held(peer))).collect();
-        self.tasks.spawn(async move {
-            let mut lags = BTreeMap::new();
-            for (peer, held) in wanted {
-                match lag::measure(&context.store, &context.tailers, own, &held).await {
-                    Ok(lag) => _ = lags.insert(peer, lag),
-                    Err(error) if error.is_outage() => {}
-                    Err(error) => tracing::warn!(%error, "the lag cannot be measured"),
-                }
+        let now = unix_ms();
+        let peers = identity.regions.keys();
+        let peers = peers.filter(|id| **id != own.region && is_known(id));
+        let lags = peers.map(|peer| {
+            let mut lag = Lag::default();
+            for (shard, backlog) in &self.backlogs {
+                let held = self.engine.peer_holds(*peer, *shard, own);
+                lag.add(backlog.lag(held, now));
             }
-            permit.send(lags);
+            (*peer, lag)
         });
+        self.lags = lags.collect();
+    }
+
+    /// Sets the feature level, and notes in the store what regions say of theirs.
+    fn set_level(&mut self) {
+        let regions = self.context.context.identity.regions.keys();
+        let heard: BTreeMap<RegionId, u32> = regions
+            .filter_map(|region| Some((*region, self.engine.format_of(*region)?)))
+            .collect();
+        if heard != self.formats {
+            self.formats.clone_from(&heard);
+            let store = self.context.store.clone();
+            self.tasks.spawn(async move {
+                if let Err(error) = level::save(&store, heard).await {
+                    tracing::warn!(%error, "what formats the regions read was not noted");
+                }
+            });
+        }
+        let level = self.engine.level().min(self.context.nodes.format());
+        let level = level.max(FORMAT_MIN);
+        let before = self.context.context.level.set(level);
+        if before != level {
+            tracing::info!(level, before, "the format of batches that all regions read");
+        }
+        self.context.metrics.feature_level.set(level.into());
     }
 
     fn publish(&mut self) {
+        self.set_level();
         let identity = self.context.context.identity.clone();
         let status = self.engine.peers();
         let mut by_region = BTreeMap::new();
@@ -419,9 +572,9 @@ impl Replicator {
             .engine
             .stopped()
             .map(|(shard, origin, at, reason)| StoppedLog {
-                shard: shard.0,
-                origin: origin.to_string(),
-                at: at.to_string(),
+                shard,
+                origin,
+                at,
                 reason: reason.to_owned(),
             });
         let stopped = stopped.collect();

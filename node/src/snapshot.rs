@@ -23,8 +23,8 @@ use crate::apply::rows::{SnapshotRow, SnapshotStage};
 use crate::apply::{corrupt, others_held};
 use crate::nodes::Fence;
 use crate::store::{RunOptions, Store, StoreError, Transaction, keys};
-pub use merge::{MergeError, merge};
-pub use read::read;
+pub use merge::{MergeError, join, merge, read_row};
+pub use read::{page, read};
 
 /// The row of a shard, as a transaction sees it; all zero where none was ever taken.
 ///
@@ -82,7 +82,17 @@ fn read_cursor(text: &str, shard: ShardId) -> Result<ShardCursor, StoreError> {
     Ok(cursor.shard(shard).cloned().unwrap_or_default())
 }
 
-/// Ends a snapshot once the logs have caught up with it. Whether the shard may be shown.
+/// Up to where the state goes that a snapshot brought, as its row tells.
+///
+/// # Errors
+///
+/// A row that does not parse.
+pub fn reaches(row: &SnapshotRow, shard: ShardId) -> Result<ShardCursor, StoreError> {
+    read_cursor(&row.reaches, shard)
+}
+
+/// Ends a snapshot once the logs have caught up with it. Whether the shard may be shown. What it brought of
+/// the `lost` origins beyond their logs was lost with a store: it is not waited for.
 ///
 /// # Errors
 ///
@@ -91,30 +101,34 @@ pub async fn end_if_caught_up(
     store: &Store,
     own: Origin,
     shard: ShardId,
+    lost: Vec<Origin>,
 ) -> Result<bool, StoreError> {
-    let ended = store.run(RunOptions::default(), move |tx| async move {
-        let mut row = row(&tx, shard, false).await?;
-        match row.stage() {
-            SnapshotStage::Done => return Ok(true),
-            SnapshotStage::Copying => return Ok(false),
-            SnapshotStage::CatchingUp => {}
+    let ended = store.run(RunOptions::default(), move |tx| {
+        let lost = lost.clone();
+        async move {
+            let mut row = row(&tx, shard, false).await?;
+            match row.stage() {
+                SnapshotStage::Done => return Ok(true),
+                SnapshotStage::Copying => return Ok(false),
+                SnapshotStage::CatchingUp => {}
+            }
+            let mut reaches = read_cursor(&row.reaches, shard)?;
+            // What we have written ourselves is here, or lost for good.
+            reaches = reaches
+                .iter()
+                .filter(|(origin, _)| *origin != own && !lost.contains(origin))
+                .collect();
+            if !others_held(&tx, shard).await?.covers_all(&reaches) {
+                return Ok(false);
+            }
+            row = SnapshotRow {
+                version: row.version + 1,
+                rows: row.rows,
+                ..SnapshotRow::default()
+            };
+            tx.set(&keys::snapshot(shard), &row.encode_to_vec());
+            Ok(true)
         }
-        let mut reaches = read_cursor(&row.reaches, shard)?;
-        // What we have written ourselves is here, or lost for good.
-        reaches = reaches
-            .iter()
-            .filter(|(origin, _)| *origin != own)
-            .collect();
-        if !others_held(&tx, shard).await?.covers_all(&reaches) {
-            return Ok(false);
-        }
-        row = SnapshotRow {
-            version: row.version + 1,
-            rows: row.rows,
-            ..SnapshotRow::default()
-        };
-        tx.set(&keys::snapshot(shard), &row.encode_to_vec());
-        Ok(true)
     });
     Ok(ended.await?.value)
 }

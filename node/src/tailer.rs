@@ -458,7 +458,7 @@ impl Tailer {
                     };
                     debug_assert!(row.stamp.is_some() || origin == own);
                     let batch = tx.get(&keys::log(shard, origin, stamp).bytes, true).await?;
-                    Ok::<_, StoreError>((arrival, origin, stamp, batch))
+                    Ok::<_, StoreError>((arrival, origin, stamp, batch, row.skipped))
                 });
                 let arrived = try_join_all(arrived).await?;
                 // Set at the tail that was read: what comes after it fires.
@@ -472,9 +472,9 @@ impl Tailer {
             return Ok(true);
         }
         self.publish_snapshot.send_replace(row);
-        for (arrival, origin, stamp, bytes) in arrived {
-            // A batch that was trimmed meanwhile has nothing to tell.
-            if let Some(bytes) = &bytes {
+        for (arrival, origin, stamp, bytes, skipped) in arrived {
+            // A batch that was trimmed meanwhile has nothing to tell, nor has one that was passed.
+            if let Some(bytes) = bytes.as_ref().filter(|_| !skipped) {
                 let batch = Batch::decode(bytes).map_err(corrupt)?;
                 self.tell(origin, stamp, &batch).await?;
             }

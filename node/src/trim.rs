@@ -4,14 +4,16 @@
 //! older than the greatest one it goes regardless. Who still lacked it takes a snapshot. With it go
 //! the rows that only tell of it: its events, its arrival, and the answers to replays of its ops.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prost::Message as _;
 use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
 use crate::apply::corrupt;
-use crate::apply::rows::FeedRow;
+use crate::apply::rows::{FeedRow, SkippedRow};
 use crate::config::Retention;
 use crate::nodes::Fence;
 use crate::store::keys::{self, Scope};
@@ -125,12 +127,24 @@ async fn page(
         ..RangeOptions::default()
     };
     let read = tx.range(&begin, &end, options).await?;
+    let skipped = skipped(tx, shard, origin).await?;
+    let mut passed = Vec::new();
     let mut trimmed = 0;
     for (key, bytes) in read.rows {
         let stamp = keys::stamp_of(&key).map_err(corrupt)?.stamp;
+        if let Some(arrival) = skipped.get(&stamp) {
+            // It tells no age that could be trusted: it goes with the batch after it.
+            passed.push((key, *arrival));
+            continue;
+        }
         let batch = Batch::decode(&bytes).map_err(corrupt)?;
         if !bounds.lets_go(stamp, &batch) {
             break;
+        }
+        for (key, arrival) in passed.drain(..) {
+            tx.clear(&key);
+            tx.clear(&keys::arrival(shard, OpStamp::new(arrival, 0)).bytes);
+            trimmed += 1;
         }
         for (index, op) in (0..).zip(&batch.ops) {
             let scope = Scope::new(op.conversation, shards);
@@ -154,4 +168,26 @@ async fn page(
         trimmed += 1;
     }
     Ok(trimmed)
+}
+
+/// Batches that were passed, and when they arrived. They are few: each was chosen by hand.
+async fn skipped(
+    tx: &Transaction,
+    shard: ShardId,
+    origin: Origin,
+) -> Result<BTreeMap<Stamp, Stamp>, StoreError> {
+    let (begin, end) = keys::skipped_of(shard, origin);
+    let options = RangeOptions {
+        snapshot: true,
+        ..RangeOptions::default()
+    };
+    let mut all = BTreeMap::new();
+    for (key, value) in tx.range_all(&begin, &end, options).await? {
+        let row = SkippedRow::decode(&value[..]).map_err(|e| corrupt(e.into()))?;
+        if let Some(arrival) = row.arrival {
+            let arrival = Stamp::try_from(arrival.as_slice()).map_err(corrupt)?;
+            all.insert(keys::stamp_of(&key).map_err(corrupt)?.stamp, arrival);
+        }
+    }
+    Ok(all)
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use whimbrel_replication::clock::Clock;
 use whimbrel_replication::quic::{PeerAddress, QuicConfig, Transport};
 
+use crate::audit::Audit;
 use crate::batcher::Batchers;
 use crate::certificate;
 use crate::clock::unix_ms;
@@ -23,12 +24,13 @@ use crate::execute::Context;
 use crate::gate::WriteGate;
 use crate::http::auth::{Auth, RELOAD_INTERVAL};
 use crate::http::{self, App, Connections, Quotas};
+use crate::level::FeatureLevel;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::open;
 use crate::origin;
-use crate::peers_hold;
-use crate::replicator::{LINK_EVENTS_MAX, Replicator, ReplicatorContext};
+use crate::otlp::Exporter;
+use crate::replicator::{Known, LINK_EVENTS_MAX, Replicator, ReplicatorContext};
 use crate::retention::Trimmer;
 use crate::tailer::{TailerContext, Tailers};
 use crate::vitals;
@@ -67,6 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         return Ok(());
     };
     let identity = Arc::new(identity);
+    let exporter = Exporter::start(&config.traces, &config.region.name, identity.node.0)?;
     let clock = Clock::new(high_water, config.clock.max_drift)?;
     let metrics = Arc::new(Metrics::new(&config.region.name, &store)?);
     let digests = Arc::new(Digests::default());
@@ -75,6 +78,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         clock: Arc::new(Mutex::new(clock)),
         limits: config.limits,
         edited_lately: Arc::default(),
+        level: Arc::new(FeatureLevel::reading(config.replication.format)),
     };
 
     // What feeds clients and peers ends after the last client is answered.
@@ -103,7 +107,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let certificate_expires = certificate::expires(&quic_config.cert_pem).context("tls.cert")?;
     let transport = Transport::start(quic, quic_config, link_events)?;
     let url = &config.listen.url;
-    let nodes = Nodes::start(&store, &identity, url, &tasks, shutdown.clone());
+    let format = config.replication.format;
+    let nodes = Nodes::start(&store, &identity, (url, format), &tasks, shutdown.clone());
     let vitals = vitals::start(&store, &metrics, gate.clone(), &tasks, inner.clone());
     let replicator_context = ReplicatorContext {
         store: store.clone(),
@@ -113,16 +118,27 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         metrics: metrics.clone(),
         gate: gate.clone(),
         max_drift: config.clock.max_drift,
+        format,
         shutdown: inner.clone(),
     };
-    let known = open::until_reached(&shutdown, async || Ok(peers_hold::load(&store).await?));
+    let known = open::until_reached(&shutdown, async || Ok(Known::load(&store).await?));
     let Some(known) = known.await? else {
         return Ok(());
     };
-    let known = known.into_values();
     let (replicator, peers, answered) =
         Replicator::new(replicator_context, known, transport, tasks.clone());
-    tasks.spawn(replicator.run(links, appended, answered));
+    let engine = replicator.events();
+    let (asks, asked) = mpsc::channel(1);
+    tasks.spawn(replicator.run(links, appended, answered, asked));
+    let audit = Audit {
+        store: store.clone(),
+        context: context.clone(),
+        nodes: nodes.clone(),
+        metrics: metrics.clone(),
+        asks,
+        interval: config.replication.audit,
+    };
+    tasks.spawn(audit.run(inner.clone()));
     let trimmer = Trimmer {
         store: store.clone(),
         context,
@@ -149,6 +165,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         digests,
         metrics,
         peers,
+        engine,
         nodes,
         vitals,
         in_flight: Semaphore::new(config.limits.in_flight),
@@ -205,6 +222,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     if failure.is_none() {
         // Acked or not, what was handed to the store is ended before its files are closed.
         let _ = tokio::time::timeout(STORE_DRAIN, store.drain()).await;
+    }
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)

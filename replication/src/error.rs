@@ -16,6 +16,9 @@ pub enum DecodeError {
     /// The bytes are not protobuf.
     #[error("malformed protobuf: {0}")]
     Protobuf(#[from] prost::DecodeError),
+    /// It was damaged since it was written.
+    #[error("the checksum does not fit: the bytes were damaged")]
+    Checksum,
     /// The format is newer than this program.
     #[error("format {0} is newer than this program")]
     Format(u32),

@@ -40,6 +40,8 @@ const _: () = assert!(MERGED_TEXT_BYTES_MAX < MERGED_ROW_BYTES_MAX);
 
 /// One frame. A longer one is refused before it is read.
 pub const FRAME_BYTES_MAX: usize = 512 * 1024;
+/// What compression may add to a frame that it makes no smaller.
+pub const FRAME_PACKING_BYTES_MAX: usize = 4 * 1024;
 /// Batches in one frame, with [`BATCH_OVERHEAD_BYTES`] for each; one batch always fits.
 pub const FRAME_BATCHES_BYTES_MAX: usize = 256 * 1024;
 /// What stamp and protobuf add to a batch in a frame, at most.
@@ -60,6 +62,12 @@ pub const SUBSCRIPTION_UNACKED_BYTES_MAX: usize = 1024 * 1024;
 pub const LINK_UNACKED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// One read of the log.
 pub const LOG_READ_BYTES_MAX: usize = 256 * 1024;
+/// Reads in a row that do not come to the end of a log, before its subscription counts as a backlog and
+/// takes the bulk lane. More: more of a backlog stands before what is fresh. Fewer: a burst changes lanes,
+/// which takes a round trip.
+pub const BULK_AFTER_READS: u32 = 4;
+/// Of zstd. Higher: less goes over the wire, and takes more of a processor.
+pub const BULK_COMPRESSION_LEVEL: i32 = 1;
 /// Received but not applied, per log (shard and origin). Beyond it batches are dropped and asked
 /// for again.
 pub const INBOUND_LOG_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -77,6 +85,10 @@ pub const SNAPSHOT_KEY_BYTES_MAX: usize = 10_000;
 /// Shards whose snapshots are under way at once. More: faster over long links, and live batches wait
 /// longer behind their pages.
 pub const SNAPSHOT_SHARDS_MAX: usize = 4;
+/// Questions on one link that are not answered yet.
+pub const LINK_QUESTIONS_MAX: usize = 4;
+/// A question, or the answer to one.
+pub const QUESTION_BYTES_MAX: usize = 500 * 1024;
 /// Frames that wait to be written to one link; a link that is fuller is closed.
 pub const LINK_QUEUE_FRAMES_MAX: usize = 8 * 1024;
 /// Bytes that wait to be written to one link; a link that is fuller is closed.
@@ -93,6 +105,7 @@ pub const QUIC_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 const _: () = assert!(LINK_QUEUE_BYTES_MAX > 4 * LINK_UNACKED_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_PAGE_BYTES + 3 * SNAPSHOT_KEY_BYTES_MAX + 100_000 < FRAME_BYTES_MAX);
+const _: () = assert!(QUESTION_BYTES_MAX + 1024 < FRAME_BYTES_MAX);
 const _: () = assert!(QUIC_WINDOW_BYTES as usize > LINK_UNACKED_BYTES_MAX);
 const _: () = assert!(FRAME_BATCHES_BYTES_MAX + BATCH_BYTES_MAX + 4096 < FRAME_BYTES_MAX);
 const _: () =

@@ -1,15 +1,22 @@
 //! Operations: immutable facts. A batch is what one node commits to one shard in one transaction.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::Message as _;
 
 use crate::cursor::ShardCursor;
 use crate::error::DecodeError;
 use crate::id::{ConversationId, MessageId, NodeId, OpId, Origin, Position};
+use crate::limits::BATCH_OPS_MAX;
 use crate::wire;
 
-/// The format of batches that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The newest format of batches that this program reads and writes. It ends in a checksum.
+pub const FORMAT: u32 = 2;
+/// The oldest that it still writes: as long as some region of the cluster knows no newer one.
+pub const FORMAT_MIN: u32 = 1;
+
+const _: () = assert!(FORMAT_MIN <= FORMAT);
 
 /// The ops that one node committed to one shard in one transaction. Its stamp is its key in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +47,26 @@ pub struct Op {
     pub conversation: ConversationId,
     /// What happened.
     pub kind: OpKind,
+    /// The request that asked for it, where one is known.
+    pub trace: Option<Trace>,
+}
+
+/// A request, as W3C Trace Context names it. It is told to operators; nothing is decided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Of the whole trace; not 0.
+    pub trace: u128,
+    /// Of the span that answered the request; not 0.
+    pub span: u64,
+    /// Whether spans of it are kept.
+    pub is_sampled: bool,
+}
+
+/// The id by which logs and clients name the request.
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.trace)
+    }
 }
 
 /// What happened.
@@ -143,15 +170,54 @@ impl Standing {
     }
 }
 
+impl OpKind {
+    /// The first format that has it. A region that reads older ones only must never meet it.
+    pub const fn format(&self) -> u32 {
+        match self {
+            Self::ConversationCreated { .. }
+            | Self::ConversationChanged { .. }
+            | Self::MemberSet { .. }
+            | Self::Posted { .. }
+            | Self::Edited { .. }
+            | Self::Redacted { .. }
+            | Self::Reacted { .. }
+            | Self::Read { .. } => 1,
+        }
+    }
+}
+
 impl Batch {
-    /// As it stands in the log and goes to other regions.
-    pub fn encode(&self) -> Bytes {
-        wire::Batch::from(self).encode_to_vec().into()
+    /// The oldest format that has all that is in it.
+    pub fn format_min(&self) -> u32 {
+        let formats = self.ops.iter().map(|op| op.kind.format());
+        formats.max().unwrap_or(FORMAT_MIN)
+    }
+
+    /// As it stands in the log and goes to other regions, in a format of at least
+    /// [`Batch::format_min`].
+    pub fn encode(&self, format: u32) -> Bytes {
+        let mut bytes = wire::Batch::of(self, format).encode_to_vec();
+        if format >= wire::CHECKSUM_FORMAT {
+            wire::put_checksum(&mut bytes);
+        }
+        bytes.into()
     }
 
     /// Reads a batch. Unknown fields are skipped; an unknown kind of op is an error, since
     /// what counts as seen must have been applied.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        wire::Batch::decode(bytes)?.try_into()
+        let batch = wire::Batch::decode(bytes)?;
+        if batch.format >= wire::CHECKSUM_FORMAT || batch.has_checksum() {
+            wire::check_checksum(bytes)?;
+        }
+        if batch.ops_count() > BATCH_OPS_MAX {
+            return Err(DecodeError::Range("ops of a batch"));
+        }
+        batch.try_into()
+    }
+
+    /// The format of an encoded batch, also of one that is too new to be read.
+    pub fn format_of(bytes: &[u8]) -> Result<u32, DecodeError> {
+        Ok(wire::BatchHead::decode(bytes)?.format)
     }
 }

@@ -38,6 +38,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor, required = false))]
     pub available: Option<String>,
+    /// The request's id, as in `Whimbrel-Request`: the region's log knows it by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(required = false))]
+    pub request: Option<String>,
 }
 
 /// What is wrong with one field of a request.
@@ -164,6 +168,7 @@ impl Problem {
             errors: Vec::new(),
             waiting_for: Vec::new(),
             available: None,
+            request: None,
         }
     }
 }

@@ -7,6 +7,8 @@ mod stub;
 
 // The load generator.
 mod bench;
+// Plans, and the page that shows one.
+mod capacity;
 // The program: help, usage, tokens, output, import.
 mod program;
 // The SDK: retries and the stream of events in one region.

@@ -302,8 +302,20 @@ impl Workspace {
         let row = ArrivalRow {
             origin: origin.to_bytes().to_vec(),
             stamp: (stamp != Stamp::PENDING).then(|| stamp.as_bytes().to_vec()),
+            skipped: false,
         };
         self.write(&keys::arrival(shard, arrival), &plain(row.encode_to_vec()));
+    }
+
+    /// Takes it that of what was loaded nothing stands in the store: all that is derived from it is
+    /// written, whatever the merge finds. A place in the timeline that it had is not cleared.
+    pub fn write_anew(&mut self) {
+        self.members
+            .values_mut()
+            .for_each(|slot| slot.before = None);
+        self.messages
+            .values_mut()
+            .for_each(|slot| slot.before = None);
     }
 
     /// Writes the rows that were merged in memory, and keeps the documents for a later transaction.

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use whimbrel_replication::clock::Observed;
-use whimbrel_replication::id::{OpStamp, Origin, Place, ShardId, Stamp};
-use whimbrel_replication::op::Batch;
+use whimbrel_replication::id::{Hlc, OpStamp, Origin, Place, ShardId, Stamp};
+use whimbrel_replication::op::{Batch, Op, Trace};
 
 use super::{ApplyError, Wanted, Workspace, corrupt, trim_floor};
 use crate::execute::Context;
@@ -73,19 +73,34 @@ pub async fn log_after(
         .await
 }
 
+/// What batches that came say besides what they do.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Stamps that were too far ahead, or otherwise not to be followed.
+    pub beyond_drift: u64,
+    /// The requests behind the ops, each with the stamp of its batch.
+    pub traces: Vec<(Stamp, Trace)>,
+}
+
 /// Lets the clock take in the stamps of batches that came, so that what is written here from now on
-/// sorts after them. How many were too far ahead, or otherwise not to be followed.
-pub fn observe(context: &Context, batches: &[(Stamp, Bytes)], now_unix_ms: i64) -> u64 {
-    let decoded = batches
-        .iter()
-        .filter_map(|(_, bytes)| Batch::decode(bytes).ok());
-    let stamps = decoded
-        .flat_map(|batch| batch.ops)
-        .map(|op| op.position.hlc());
+/// sorts after them.
+pub fn observe(context: &Context, batches: &[(Stamp, Bytes)], now_unix_ms: i64) -> Heard {
+    let (mut stamps, mut traces) = (Vec::new(), Vec::new());
+    for (at, bytes) in batches {
+        // One that cannot be read is told where it is applied.
+        for op in Batch::decode(bytes).map_or_else(|_| Vec::new(), |batch| batch.ops) {
+            stamps.push(op.position.hlc());
+            traces.extend(op.trace.map(|trace| (*at, trace)));
+        }
+    }
+    // The ops of one request stand side by side.
+    traces.dedup();
     let mut clock = context.clock.lock().unwrap_or_else(PoisonError::into_inner);
-    stamps
-        .filter(|stamp| clock.observe(*stamp, now_unix_ms) != Observed::Merged)
-        .count() as u64
+    let is_beyond = |stamp: &Hlc| clock.observe(*stamp, now_unix_ms) != Observed::Merged;
+    Heard {
+        beyond_drift: stamps.into_iter().filter(is_beyond).count() as u64,
+        traces,
+    }
 }
 
 /// Applies the batches of `origin` that follow `from`, all or none; none without the lease that
@@ -105,8 +120,21 @@ pub async fn apply(
 ) -> Result<Applied, StoreError> {
     let mut decoded = Vec::with_capacity(batches.len());
     for (stamp, bytes) in batches {
+        let format = Batch::format_of(&bytes).unwrap_or_default();
+        if format > context.level.reads() {
+            let reason = format!("it is of format {format}, which this node does not read");
+            return Ok(Applied::Stopped { at: stamp, reason });
+        }
         match Batch::decode(&bytes) {
-            Ok(batch) => decoded.push((stamp, bytes, batch)),
+            Ok(batch) => {
+                let shards = context.identity.shards;
+                let is_astray = |op: &&Op| op.conversation.shard(shards) != shard;
+                if let Some(op) = batch.ops.iter().find(is_astray) {
+                    let reason = format!("{} belongs to another shard", op.conversation);
+                    return Ok(Applied::Stopped { at: stamp, reason });
+                }
+                decoded.push((stamp, bytes, batch));
+            }
             Err(error) => {
                 return Ok(Applied::Stopped {
                     at: stamp,

@@ -209,6 +209,20 @@ pub struct ArrivalRow {
     /// Its stamp there; absent where it is the arrival's own.
     #[prost(bytes = "vec", optional, tag = "2")]
     pub stamp: Option<Vec<u8>>,
+    /// An operator chose to pass it: nothing of it was applied.
+    #[prost(bool, tag = "3")]
+    pub skipped: bool,
+}
+
+/// `Q/`: a batch that an operator chose to pass.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SkippedRow {
+    /// Why it could not be applied.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// The stamp of its arrival, once it was passed; last, for it is pending when written.
+    #[prost(bytes = "vec", optional, tag = "15")]
+    pub arrival: Option<Vec<u8>>,
 }
 
 /// `S/`: the snapshot of a shard.
@@ -255,6 +269,9 @@ pub struct NodeRow {
     /// Where clients reach it.
     #[prost(string, tag = "2")]
     pub url: String,
+    /// The newest format of batches that it reads; 0 where it does not say, as the first version.
+    #[prost(uint32, tag = "3")]
+    pub format: u32,
 }
 
 /// `E/`: who may pull a group of shards.

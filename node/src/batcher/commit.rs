@@ -91,7 +91,7 @@ pub async fn commit(
             let (wall, go_along) = (wall.clone(), go_along.clone());
             let (kept, attempt) = (kept.clone(), counter.fetch_add(1, Ordering::Relaxed));
             async move {
-                let identity = context.identity.clone();
+                let (identity, level) = (context.identity.clone(), context.level.clone());
                 let ((), copying, landed, execution) = tokio::try_join!(
                     check_life(&tx, &identity, is_shared),
                     snapshot::row(&tx, shard, false),
@@ -107,7 +107,9 @@ pub async fn commit(
                     return Err(StoreError::Snapshot);
                 }
                 let batch = (shard, number, attempt);
-                let mut outcome = execute(execution, &identity, &tx, batch, &commands).await?;
+                let level = level.get();
+                let mut outcome =
+                    execute(execution, &identity, level, &tx, batch, &commands).await?;
                 if !tx.is_read_only() {
                     outcome.touched = go_along(&tx);
                 }
@@ -193,6 +195,7 @@ async fn landed_before(
 async fn execute(
     mut execution: Execution,
     identity: &Identity,
+    level: u32,
     tx: &Transaction,
     (shard, number, attempt): (ShardId, u64, u32),
     commands: &[Command],
@@ -224,7 +227,10 @@ async fn execute(
         deps,
         ops,
     };
-    let bytes = batch.encode();
+    if batch.format_min() > level {
+        return Err(StoreError::FeatureLevel);
+    }
+    let bytes = batch.encode(level);
     if bytes.len() > BATCH_BYTES_MAX || batch.ops.len() > BATCH_OPS_MAX {
         return Err(StoreError::RolledBack);
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
 use figment::Figment;
 use figment::value::Dict;
 use tracing_subscriber::EnvFilter;
@@ -14,11 +15,12 @@ use whimbrel_replication::id::{ClusterId, RegionId};
 use whimbrel_replication::limits::{REGIONS_MAX, REVISION_HEADS_MAX, SHARDS_MAX, TEXT_BYTES_MAX};
 
 use crate::store::limits::PREFIX_BYTES_MAX;
+use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
 use super::read::{Issues, Section};
 use super::{
     Auth, Clock, Cluster, Config, ConfigError, FoundationDb, FoundationDbTls, Issue, Limits,
-    Listen, Log, LogFormat, Region, Retention, Shutdown, Store, Tls,
+    Listen, Log, LogFormat, Region, Replication, Retention, Shutdown, Store, Tls, Traces,
 };
 
 const REGION_NAME_CHARS_MAX: usize = 32;
@@ -79,10 +81,12 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
     let tls = tls(root.section("tls", issue), issue);
     let auth = auth(root.section("auth", issue), issue);
     let clock = clock(root.section("clock", issue), issue);
+    let replication = replication(root.section("replication", issue), issue);
     let retention = retention(root.section("retention", issue), issue);
     let limits = limits(root.section("limits", issue), issue);
     let shutdown = shutdown(root.section("shutdown", issue), issue);
     let log = log(root.section("log", issue), issue);
+    let traces = traces(root.section("traces", issue), issue);
     root.end(issue);
 
     let config = (|| {
@@ -99,10 +103,12 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
             tls: tls?,
             auth,
             clock,
+            replication,
             retention,
             limits,
             shutdown,
             log,
+            traces,
         })
     })();
     let issues = issues.into_inner();
@@ -283,6 +289,17 @@ fn listen(
         quic: quic?,
         url: url.or(region_url.cloned())?,
     })
+}
+
+fn replication(mut section: Section<'_>, issues: &mut Issues) -> Replication {
+    let (oldest, newest) = (u64::from(FORMAT_MIN), u64::from(FORMAT));
+    let format = section.number("format", newest, oldest..=newest, issues);
+    let audit = section.number("audit_s", 600, 1..=7 * 86_400, issues);
+    section.end(issues);
+    Replication {
+        format: u32::try_from(format).unwrap_or(FORMAT),
+        audit: Duration::from_secs(audit),
+    }
 }
 
 fn store(mut section: Section<'_>, issues: &mut Issues) -> Option<Store> {
@@ -475,6 +492,27 @@ fn shutdown(mut section: Section<'_>, issues: &mut Issues) -> Shutdown {
     Shutdown {
         drain: Duration::from_millis(drain_ms),
     }
+}
+
+fn traces(mut section: Section<'_>, issues: &mut Issues) -> Traces {
+    let remedy = "give the URL of a collector near by, such as \"http://127.0.0.1:4318/v1/traces\"";
+    let otlp: Option<String> = section.optional("otlp", remedy, issues);
+    if let Some(url) = &otlp {
+        // A collector on the same host or pod takes it on from here, with TLS.
+        let is_http = url
+            .parse::<Uri>()
+            .is_ok_and(|url| url.scheme_str() == Some("http") && url.host().is_some());
+        if !is_http {
+            issues.add(
+                section.key("otlp"),
+                format!("`{url}` is no http:// URL"),
+                remedy,
+            );
+        }
+    }
+    let one_in = section.number("one_in", 100, 1..=1_000_000_000, issues);
+    section.end(issues);
+    Traces { otlp, one_in }
 }
 
 fn log(mut section: Section<'_>, issues: &mut Issues) -> Log {

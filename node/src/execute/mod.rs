@@ -25,6 +25,7 @@ use crate::apply::{
 use crate::command::{Action, Answer, Command, Done, Refusal};
 use crate::config::Limits;
 use crate::identity::Identity;
+use crate::level::FeatureLevel;
 use crate::store::keys::Scope;
 use crate::store::{RangeOptions, StoreError, Transaction, Value};
 
@@ -42,6 +43,8 @@ pub struct Context {
     pub limits: Limits,
     /// What edits are made on.
     pub edited_lately: Arc<EditedLately>,
+    /// Which format is written.
+    pub level: Arc<FeatureLevel>,
 }
 
 /// The commands of one batch, in one attempt of its transaction.
@@ -276,6 +279,7 @@ impl Execution {
             actor: command.actor.clone(),
             conversation: command.conversation,
             kind,
+            trace: command.trace,
         };
         let index = u16::try_from(self.ops.len()).expect("bounded by the batcher");
         let place = Place {

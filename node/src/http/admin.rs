@@ -9,17 +9,19 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::json;
 use whimbrel_client::api::{self, ProblemCode};
 use whimbrel_replication::id::ShardId;
+use whimbrel_replication::link::Event;
 
 use super::request::{NoQuery, Query, answer, id};
 use super::{App, Failure};
 use crate::apply::rows::SnapshotStage;
 use crate::clock::unix_ms;
 use crate::digest::total;
-use crate::replicator::{PeerHealth, unreplicated};
+use crate::replicator::{PeerHealth, StoppedLog, unreplicated};
+use crate::skip::{self, Skipped};
 use crate::snapshot::share_before;
 
 const SECONDS_A_DAY: f64 = 24.0 * 60.0 * 60.0;
@@ -35,10 +37,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/admin/v1/replication", get(replication))
+        .route("/admin/v1/replication/skip", post(skip))
         .route("/admin/v1/store", get(store))
         .route("/admin/v1/digests", get(digests))
         .method_not_allowed_fallback(async || {
-            Failure::new(ProblemCode::MethodNotAllowed, "this path takes GET only")
+            let what = "GET, and POST for /admin/v1/replication/skip, are all that is taken";
+            Failure::new(ProblemCode::MethodNotAllowed, what)
         })
         .fallback(async || Failure::new(ProblemCode::NotFound, "there is no such path"))
         .with_state(app)
@@ -159,6 +163,15 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 async fn replication(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let peers = app.peers.borrow().clone();
     let held = app.tailers.held_all();
+    let skipped = skip::all(&app.store).await?;
+    let skipped = skipped.into_iter().map(|skipped| {
+        json!({
+            "shard": skipped.shard.0,
+            "origin": skipped.origin.to_string(),
+            "at": skipped.at.to_string(),
+            "reason": skipped.reason,
+        })
+    });
     let unreplicated = unreplicated(&app.store, &app.identity, &app.tailers, &peers).await?;
     let body = json!({
         "region": app.identity.own_name(),
@@ -168,10 +181,55 @@ async fn replication(State(app): State<Arc<App>>) -> Result<Response, Failure> {
         "ready": peers.unready.is_none(),
         "peers": peers.views(),
         "stopped": peers.stopped,
+        "skipped": skipped.collect::<Vec<_>>(),
         "unreplicated": unreplicated,
         "snapshots": snapshots(&app),
     });
     Ok(answer(200, &body, None))
+}
+
+/// Passes the batch that a log stopped at: it is not applied here, now or later.
+async fn skip(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Failure> {
+    let query = Query::read(&parts, &["shard", "origin", "at"])?;
+    let wanted = |name: &str| {
+        let missing = "is needed, as `stopped` in /admin/v1/replication has it";
+        query
+            .text(name)
+            .ok_or_else(|| Failure::malformed(name, missing))
+    };
+    let (shard, origin, at) = (wanted("shard")?, wanted("origin")?, wanted("at")?);
+    let peers = app.peers.borrow().clone();
+    let is_wanted = |log: &&StoppedLog| {
+        log.shard.to_string() == shard
+            && log.origin.to_string() == origin
+            && log.at.to_string() == at
+    };
+    let Some(log) = peers.stopped.iter().find(is_wanted) else {
+        return Err(Failure::new(
+            ProblemCode::NotFound,
+            "no log stands still at this batch on this node; `stopped` in /admin/v1/replication lists \
+             those that do",
+        ));
+    };
+    let skipped = Skipped {
+        shard: log.shard,
+        origin: log.origin,
+        at: log.at,
+        reason: log.reason.clone(),
+    };
+    tracing::warn!(
+        %shard, %origin, %at, reason = log.reason,
+        "an operator chose to pass a batch; what it did comes with a repair, if at all"
+    );
+    skip::note(&app.store, skipped).await?;
+    let (shard, origin, at) = (log.shard, log.origin, log.at);
+    // Closed only when the node stops; then it is taken up at the next start.
+    let _ = app.engine.send(Event::Skip { shard, origin, at }).await;
+    Ok(answer(
+        202,
+        &json!({"status": "the batch is passed once it comes again"}),
+        None,
+    ))
 }
 
 /// Those that are under way.

@@ -27,7 +27,7 @@ use crate::event::unread;
 use crate::execute::{acting_owner_of, members as members_of, my_reactions};
 use crate::store::keys::{self, Scope};
 use crate::store::{RangeOptions, RunOptions, StoreError, Transaction};
-use crate::view;
+use crate::{trace, view};
 
 /// Members that a conversation is created with: what one batch holds.
 const FIRST_MEMBERS_MAX: usize = 256;
@@ -186,6 +186,7 @@ pub(super) fn command(
         key,
         conversation,
         action,
+        trace: trace::current(),
     }
 }
 

@@ -7,6 +7,7 @@ use whimbrel_client::api::{self, FieldError, PROBLEM_JSON, Problem, ProblemCode}
 use crate::batcher::WriteError;
 use crate::command::Refusal;
 use crate::store::StoreError;
+use crate::trace;
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Failure {
 
     /// 500. The operator reads the cause, the caller does not.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(%cause, "a request failed");
+        tracing::error!(request = trace::current_id(), %cause, "a request failed");
         Self::new(
             ProblemCode::Internal,
             "something went wrong here; the operator was told",
@@ -72,8 +73,10 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.0.retry_after_ms;
-        let body = serde_json::to_vec(&*self.0).unwrap_or_default();
+        let mut problem = self.0;
+        problem.request = trace::current_id();
+        let retry_after = problem.retry_after_ms;
+        let body = serde_json::to_vec(&*problem).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -115,12 +118,16 @@ impl From<StoreError> for Failure {
             | StoreError::Unavailable(_)
             | StoreError::NewLife
             | StoreError::Fatal(_) => {
-                tracing::warn!(%error, "the store did not serve a request");
+                tracing::warn!(request = trace::current_id(), %error, "the store did not serve a request");
                 Self::new(
                     ProblemCode::StoreUnavailable,
                     "the store did not answer in time; retry with the same idempotency key",
                 )
             }
+            StoreError::FeatureLevel => Self::new(
+                ProblemCode::StoreUnavailable,
+                "not all regions run a version that knows this kind of write; retry when they do",
+            ),
             StoreError::Snapshot => Self::catching_up(),
             StoreError::TooLarge(what) => Self::new(ProblemCode::TooLarge, *what),
             _ => Self::internal(&error),

@@ -12,12 +12,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use opentelemetry::context::FutureExt as _;
 use whimbrel_client::api::{ProblemCode, header as names};
 
 use super::auth::Caller;
 use super::request::{self, After};
 use super::{App, Failure};
 use crate::config::Limits;
+use crate::trace;
 
 /// Users whose quota is remembered before full ones are let go.
 const QUOTA_USERS_MAX: usize = 100_000;
@@ -136,7 +138,7 @@ impl Drop for Connection {
     }
 }
 
-/// Sheds what is too much, answers panics with 500, counts, and names the region.
+/// Follows a request from its first to its last word.
 pub(super) async fn around(
     State(app): State<Arc<App>>,
     path: Option<MatchedPath>,
@@ -148,16 +150,44 @@ pub(super) async fn around(
     if asks_other_regions(request.uri()) {
         route += "?ack=regions";
     }
-    let method = request.method().clone();
-    let started = Instant::now();
-    // Long polls and streams are bounded per user instead: they wait, they don't work.
-    let waits = matches!(route.as_str(), "/v1/sync" | "/v1/stream");
+    let (method, started) = (request.method().clone(), Instant::now());
+    let traced = trace::begin(request.headers(), method.as_str(), &route);
+    let mut response = answer(&app, &route, request, next)
+        .with_context(traced.clone())
+        .await;
+    let (id, status) = (trace::id(&traced), response.status());
+    trace::end(&traced, status);
+    let took = started.elapsed();
+    tracing::debug!(request = %id, %method, route, status = status.as_u16(), ?took, "answered");
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(names::REQUEST, id);
+    }
+    app.metrics
+        .requests
+        .with_label_values(&[&route, method.as_str(), status.as_str()])
+        .inc();
+    if !waits(&route) {
+        app.metrics
+            .request_seconds
+            .with_label_values(&[&route, method.as_str()])
+            .observe(took.as_secs_f64());
+    }
+    response
+}
+
+/// Long polls and streams are bounded per user instead of all together: they wait, they don't work.
+fn waits(route: &str) -> bool {
+    matches!(route, "/v1/sync" | "/v1/stream")
+}
+
+/// Sheds what is too much, answers panics with 500, and names the region.
+async fn answer(app: &Arc<App>, route: &str, request: Request, next: Next) -> Response {
     // Whether it can be read is said by the calls that wait for it.
     let after = After::read(request.headers()).ok().flatten();
-    let is_of_state = !matches!(route.as_str(), "/v1/regions" | "/v1/openapi.json" | "none");
+    let is_of_state = !matches!(route, "/v1/regions" | "/v1/openapi.json" | "none");
     let mut response = if is_of_state && !app.tailers.is_showing() {
         Failure::catching_up().into_response()
-    } else if waits {
+    } else if waits(route) {
         guarded(request, next).await
     } else {
         match request::buffer(request, app.limits.body_bytes).await {
@@ -166,9 +196,9 @@ pub(super) async fn around(
                     && request.method() == Method::GET
                     && app.auth.caller(request.headers()).is_ok()
                 {
-                    After::wait(&app, cursor).await;
+                    After::wait(app, cursor).await;
                 }
-                in_turn(&app, request, next).await
+                in_turn(app, request, next).await
             }
             Err(failure) => failure.into_response(),
         }
@@ -193,18 +223,6 @@ pub(super) async fn around(
             names::RATE_LIMIT_RESET,
             reset.unwrap_or(HeaderValue::from(1)),
         );
-    }
-    let status = response.status();
-    app.metrics
-        .requests
-        .with_label_values(&[&route, method.as_str(), status.as_str()])
-        .inc();
-    if !waits {
-        let took = started.elapsed().as_secs_f64();
-        app.metrics
-            .request_seconds
-            .with_label_values(&[&route, method.as_str()])
-            .observe(took);
     }
     response
 }

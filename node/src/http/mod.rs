@@ -18,12 +18,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use whimbrel_client::api::ProblemCode;
+use whimbrel_replication::link::Event;
 
 use crate::batcher::Batchers;
 use crate::config::{Limits, Region};
@@ -66,6 +67,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What is known of other regions.
     pub peers: watch::Receiver<Arc<Peers>>,
+    /// Tells the link engine something.
+    pub engine: mpsc::Sender<Event>,
     /// The nodes of this region.
     pub nodes: Nodes,
     /// Whether the store answers.

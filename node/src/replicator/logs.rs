@@ -1,14 +1,19 @@
 //! Logs: read for peers, applied from peers, and the own one compared with what peers hold of it.
 
+use std::time::SystemTime;
+
 use futures_util::FutureExt as _;
 use whimbrel_replication::id::{Origin, ShardId, Stamp};
 use whimbrel_replication::link::{Event, LinkId};
+use whimbrel_replication::op::Trace;
 
 use super::{FAULT_PAUSE, Replicator, ReplicatorContext};
 use crate::apply::own_tail;
 use crate::apply::remote::{self, Applied, LogPage};
 use crate::clock::unix_ms;
+use crate::skip;
 use crate::store::{RunOptions, StoreError};
+use crate::trace;
 
 impl Replicator {
     pub(super) fn read_log(
@@ -54,7 +59,7 @@ impl Replicator {
         let (context, answers) = (self.context.clone(), self.answers.clone());
         let count = batches.len() as u64;
         self.tasks.spawn(async move {
-            context.observe(&batches);
+            let (began, traces) = (SystemTime::now(), context.observe(&batches));
             let identity = &context.context.identity;
             let applied = context.apply_what_fits(shard, origin, from, batches).await;
             let event = match applied {
@@ -67,6 +72,8 @@ impl Replicator {
                             .applied_batches
                             .with_label_values(&[&name])
                             .inc_by(count);
+                        let traces = traces.into_iter().filter(|(stamp, _)| *stamp <= to);
+                        trace::applied(traces.map(|(_, trace)| trace), &name, shard, began);
                     }
                     Event::Applied { shard, origin, to }
                 }
@@ -137,23 +144,50 @@ impl ReplicatorContext {
                 {
                     batches.len() / 2
                 }
+                Ok(Ok(Applied::Stopped { at, reason })) => {
+                    let log = (shard, origin);
+                    return self
+                        .pass_or_stop(log, from, batches.swap_remove(0), (at, reason))
+                        .await;
+                }
                 Ok(applied) => return applied,
                 Err(_) => {
-                    let reason = "applying it panicked; the log says where".to_owned();
-                    return Ok(Applied::Stopped {
-                        at: batches[0].0,
-                        reason,
-                    });
+                    let stop = (
+                        batches[0].0,
+                        "applying it panicked; the log says where".to_owned(),
+                    );
+                    let log = (shard, origin);
+                    return self
+                        .pass_or_stop(log, from, batches.swap_remove(0), stop)
+                        .await;
                 }
             };
             batches.truncate(keep);
         }
     }
 
+    /// A log stops at a batch that cannot be applied, unless an operator chose to pass it.
+    async fn pass_or_stop(
+        &self,
+        (shard, origin): (ShardId, Origin),
+        from: Stamp,
+        batch: (Stamp, bytes::Bytes),
+        (at, reason): (Stamp, String),
+    ) -> Result<Applied, StoreError> {
+        let fence = self.nodes.fence(shard);
+        let passed = skip::pass(&self.store, fence, (shard, origin), from, batch).await?;
+        if passed.is_some() {
+            tracing::warn!(%shard, %origin, %at, reason, "a batch was passed, as an operator had chosen");
+        }
+        Ok(passed.unwrap_or(Applied::Stopped { at, reason }))
+    }
+
     /// Takes the stamps of other regions into the clock, within the drift bound.
-    fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) {
-        let beyond = remote::observe(&self.context, batches, unix_ms());
-        self.metrics.stamps_beyond_drift.inc_by(beyond);
+    /// The requests behind them.
+    fn observe(&self, batches: &[(Stamp, bytes::Bytes)]) -> Vec<(Stamp, Trace)> {
+        let heard = remote::observe(&self.context, batches, unix_ms());
+        self.metrics.stamps_beyond_drift.inc_by(heard.beyond_drift);
+        heard.traces
     }
 
     /// A peer claims more of our log than the engine knew of. If the store does not have it either,

@@ -1,6 +1,7 @@
 //! What this node knows of other regions: for clients, operators and metrics.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -42,8 +43,12 @@ pub struct PeerView {
     pub holds: Cursor,
     /// Seconds since the oldest op of ours that it lacks was stamped.
     pub lag_seconds: f64,
-    /// Batches of ours that it lacks; counting stops at a bound.
+    /// Batches of ours that it lacks.
     pub lag_batches: u64,
+    /// Ops in them.
+    pub lag_ops: u64,
+    /// Their bytes, as they stand in the log.
+    pub lag_bytes: u64,
     /// Batches that came from it and were committed.
     pub applied: u64,
     /// Batches that came again.
@@ -57,8 +62,15 @@ pub struct PeerView {
 }
 
 /// A cursor in its text form, which is long: made only where somebody asks for it.
-pub(super) fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(cursor)
+pub(super) fn as_text<S: Serializer>(
+    value: &impl fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn number<S: Serializer>(shard: &ShardId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(shard.0)
 }
 
 fn origin_as_text<S: Serializer>(
@@ -82,6 +94,8 @@ impl PeerView {
             holds: peer.holds,
             lag_seconds: lag.seconds,
             lag_batches: lag.batches,
+            lag_ops: lag.ops,
+            lag_bytes: lag.bytes,
             applied: peer.applied,
             duplicate: peer.duplicate,
             rejected: peer.rejected,
@@ -95,11 +109,14 @@ impl PeerView {
 #[derive(Clone, Debug, Serialize)]
 pub struct StoppedLog {
     /// The shard.
-    pub shard: u16,
+    #[serde(serialize_with = "number")]
+    pub shard: ShardId,
     /// Whose log.
-    pub origin: String,
+    #[serde(serialize_with = "as_text")]
+    pub origin: Origin,
     /// The batch.
-    pub at: String,
+    #[serde(serialize_with = "as_text")]
+    pub at: Stamp,
     /// Why.
     pub reason: String,
 }
@@ -166,6 +183,14 @@ impl Peers {
                 .lag_batches
                 .with_label_values(&[name])
                 .set(gauge(peer.lag_batches));
+            metrics
+                .lag_ops
+                .with_label_values(&[name])
+                .set(gauge(peer.lag_ops));
+            metrics
+                .lag_bytes
+                .with_label_values(&[name])
+                .set(gauge(peer.lag_bytes));
             metrics
                 .duplicate_batches
                 .with_label_values(&[name])

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use whimbrel_replication::id::{RegionId, ShardId};
+use whimbrel_replication::id::{Origin, RegionId, ShardId};
 use whimbrel_replication::link::{Event, LinkId, SnapshotPage, SnapshotProgress};
 
 use super::{FAULT_PAUSE, Replicator, ReplicatorContext};
@@ -77,9 +77,12 @@ impl Replicator {
                     self.handle(Event::SnapshotPending { shard, after });
                 }
                 SnapshotStage::CatchingUp => {
-                    let context = self.context.clone();
+                    let reaches = snapshot::reaches(&row, shard).unwrap_or_default();
+                    let origins = reaches.iter().map(|(origin, _)| origin);
+                    let lost = origins.filter(|o| self.engine.is_all_there_is(shard, *o));
+                    let (context, lost) = (self.context.clone(), lost.collect());
                     self.tasks
-                        .spawn(async move { context.end_snapshot(shard).await });
+                        .spawn(async move { context.end_snapshot(shard, lost).await });
                 }
             }
         }
@@ -111,9 +114,9 @@ impl ReplicatorContext {
         Ok(progress)
     }
 
-    async fn end_snapshot(&self, shard: ShardId) {
+    async fn end_snapshot(&self, shard: ShardId, lost: Vec<Origin>) {
         let own = self.context.identity.origin;
-        match snapshot::end_if_caught_up(&self.store, own, shard).await {
+        match snapshot::end_if_caught_up(&self.store, own, shard, lost).await {
             Ok(true) => {
                 tracing::info!(%shard, "a snapshot has ended");
                 self.tailers.wake(shard, None);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::reaction::Reaction;
-use whimbrel_replication::cursor::ShardCursor;
+use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place, ShardId, Stamp};
 use whimbrel_replication::op::{Batch, OpKind};
 
@@ -45,6 +45,26 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// How each region stands, for the message that they did not become equal.
+    pub(super) async fn standings(&self) -> String {
+        let mut all = String::new();
+        for (region, state) in &self.regions {
+            let Some(running) = &state.running else {
+                all += &format!("\nr{region} does not run");
+                continue;
+            };
+            for shard in (0..SHARDS).map(ShardId) {
+                let (held, row) = (running.held(shard).await, running.snapshot(shard).await);
+                let held = held.map(|held| Cursor::of(shard, held));
+                all += &format!("\nr{region} shard {shard}: holds {held:?}; snapshot {row:?}");
+            }
+            let digests = Digests::default();
+            let digests = digests.all(&running.store, &running.context.identity).await;
+            all += &format!("\nr{region} shows {digests:?}");
+        }
+        all
     }
 
     /// In the end, when all regions are equal: what was acked is there, and nothing else.

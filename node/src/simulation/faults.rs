@@ -100,8 +100,22 @@ impl World {
         }
         self.note(format_args!("the disk of r{region} is destroyed"));
         self.note_losses(region).await?;
+        self.is_torn |= !self.all_others_show(region).await;
         self.counts.destroyed += 1;
         self.lose_disk(region)
+    }
+
+    /// Whether no other region is amid a snapshot.
+    async fn all_others_show(&self, region: u16) -> bool {
+        for (id, other) in &self.regions {
+            if let Some(running) = &other.running
+                && *id != region
+                && !running.is_showing().await
+            {
+                return false;
+            }
+        }
+        true
     }
 
     pub(super) fn lose_disk(&mut self, region: u16) -> Step {

@@ -10,6 +10,7 @@
 //! Not simulated: HTTP, sessions and their tailer, QUIC, FoundationDB. Those are tested on real
 //! processes.
 
+mod audit;
 mod batch;
 mod check;
 mod faults;
@@ -45,6 +46,10 @@ pub struct Counts {
     pub steps: u64,
     /// Snapshots of shards that were needed.
     pub snapshots: u64,
+    /// Conversations that an audit found equal in two regions.
+    pub compared: u64,
+    /// Conversations that a snapshot from a destroyed disk had left apart, and audits have repaired.
+    pub repaired: u64,
     /// Acked writes that a destroyed disk took along before anybody else had them.
     pub lost_with_disk: u64,
     /// Virtual milliseconds from the end of the faults until all regions were equal.
@@ -62,6 +67,8 @@ impl Counts {
         self.cuts += other.cuts;
         self.steps += other.steps;
         self.snapshots += other.snapshots;
+        self.compared += other.compared;
+        self.repaired += other.repaired;
         self.lost_with_disk += other.lost_with_disk;
         self.settled_ms = self.settled_ms.max(other.settled_ms);
     }
@@ -72,7 +79,8 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} writes acked, {} unknown, {} refused; {} crashes, {} disks destroyed with {} acked \
-             writes that nobody else had, {} cuts, {} clock steps, {} snapshots; equal after {} virtual ms at most",
+             writes that nobody else had, {} cuts, {} clock steps, {} snapshots, \
+             {} comparisons by audits, {} repairs; equal after {} virtual ms at most",
             self.acked,
             self.unknown,
             self.refused,
@@ -82,6 +90,8 @@ impl fmt::Display for Counts {
             self.cuts,
             self.steps,
             self.snapshots,
+            self.compared,
+            self.repaired,
             self.settled_ms
         )
     }

@@ -8,6 +8,7 @@ use whimbrel_replication::clock::Clock;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ClusterId, Origin, Position, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::{Engine, EngineConfig};
+use whimbrel_replication::op::FORMAT;
 
 use crate::apply;
 use crate::apply::rows::{SnapshotRow, SnapshotStage};
@@ -42,6 +43,8 @@ pub(super) struct Region {
     pub(super) disk: SimulatedDisk,
     /// Its wall clock minus the right time.
     pub(super) skew_ms: i64,
+    /// The newest format of batches that its program reads.
+    pub(super) format: u32,
     /// Starts and ends of its process: what was under way in a former life is lost.
     pub(super) life: u32,
     pub(super) running: Option<Running>,
@@ -120,6 +123,7 @@ impl Region {
             id,
             disk: SimulatedDisk::default(),
             skew_ms: 0,
+            format: FORMAT,
             life: 0,
             running: None,
             last_position: None,
@@ -168,6 +172,7 @@ impl Region {
             clock: Arc::new(Mutex::new(Clock::new(started.high_water, MAX_DRIFT)?)),
             limits: Limits::default(),
             edited_lately: Arc::default(),
+            level: Arc::default(),
         };
         let config = EngineConfig {
             cluster: ClusterId::from_bytes(CLUSTER),
@@ -176,6 +181,7 @@ impl Region {
             node: started.node,
             shards: SHARDS,
             regions: names,
+            format: self.format,
         };
         let mut held = Cursor::new();
         for shard in (0..SHARDS).map(ShardId) {

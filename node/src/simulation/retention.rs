@@ -35,7 +35,10 @@ impl World {
             }
             let mut gone = 0;
             for shard in (0..SHARDS).map(ShardId) {
-                snapshot::end_if_caught_up(store, own, shard).await?;
+                let reaches = snapshot::reaches(&running.snapshot(shard).await?, shard)?;
+                let origins = reaches.iter().map(|(origin, _)| origin);
+                let lost = origins.filter(|o| running.engine.is_all_there_is(shard, *o));
+                snapshot::end_if_caught_up(store, own, shard, lost.collect()).await?;
                 let held = running.held(shard).await?;
                 for (origin, _) in held.iter() {
                     let others = (1..=REGIONS).map(RegionId).filter(|id| *id != own.region);

@@ -68,6 +68,7 @@ impl World {
                 key,
                 conversation,
                 action,
+                trace: None,
             };
             while !self.send(0, 1, command.clone(), None).await? {}
         }
@@ -190,6 +191,7 @@ impl World {
             key,
             conversation,
             action,
+            trace: None,
         };
         Ok(Some((command, Some(effect))))
     }

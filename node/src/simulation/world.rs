@@ -8,7 +8,9 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use whimbrel_replication::id::{ConversationId, Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::{Alert, Effect, Event, Frame, LinkId, Role, SnapshotPage};
+use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
+use super::audit::Asked;
 use super::ledger::Ledger;
 use super::network::Network;
 use super::region::{REGIONS, Region};
@@ -33,6 +35,8 @@ const RETENTION: Retention = Retention {
     min: Duration::from_secs(1),
     max: Duration::from_secs(4),
 };
+/// Runs in which a region begins with the version before, and is upgraded at some later start.
+const OLDER: f64 = 0.5;
 /// Applies that are done once more, later.
 const LATE: f64 = 0.05;
 
@@ -68,6 +72,9 @@ pub(super) enum What {
     MergeSnapshot(SnapshotPage),
     Tell(Event),
     Trim,
+    Audit,
+    Question(LinkId, u64, Bytes),
+    Answered(RegionId, u64, Option<Bytes>),
     Timer,
     Wall,
     Client(usize),
@@ -99,6 +106,11 @@ pub(super) struct World {
     trace: Trace,
     /// Clients write and faults come.
     pub(super) is_rough: bool,
+    /// What audits have asked for.
+    pub(super) asked: BTreeMap<u64, Asked>,
+    pub(super) next_question: u64,
+    /// A disk was destroyed from which a snapshot was under way.
+    pub(super) is_torn: bool,
     /// Loses its disk once all logs are trimmed.
     rebuilt: u16,
 }
@@ -107,14 +119,21 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let regions = (1..=REGIONS).map(|n| (n, Region::new(RegionId(n))));
         let mut rng = StdRng::seed_from_u64(seed);
+        let rebuilt = rng.random_range(1..=REGIONS);
+        let mut regions: BTreeMap<u16, Region> = regions.collect();
+        if rng.random_bool(OLDER)
+            && let Some(region) = regions.get_mut(&rng.random_range(1..=REGIONS))
+        {
+            region.format = FORMAT_MIN;
+        }
         Self {
             seed,
-            rebuilt: rng.random_range(1..=REGIONS),
+            rebuilt,
             rng,
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
-            regions: regions.collect(),
+            regions,
             network: Network::new(),
             clients: Client::all(),
             conversations: Vec::new(),
@@ -122,6 +141,9 @@ impl World {
             counts: Counts::default(),
             trace: Trace::default(),
             is_rough: true,
+            asked: BTreeMap::new(),
+            next_question: 0,
+            is_torn: false,
         }
     }
 
@@ -146,6 +168,7 @@ impl World {
             }
             self.later(region, Duration::ZERO, None, What::Wall);
             self.later(region, Duration::from_secs(1), None, What::Trim);
+            self.later(region, Duration::from_secs(1), None, What::Audit);
         }
         self.make_conversations().await?;
         for client in 0..self.clients.len() {
@@ -179,9 +202,10 @@ impl World {
                 break;
             }
             if self.now > begun + SETTLE_MAX {
+                let standings = self.standings().await;
                 return Err(Violation::new(
                     "G1",
-                    format!("the regions are not equal {SETTLE_MAX:?} after all faults"),
+                    format!("the regions are not equal {SETTLE_MAX:?} after all faults{standings}"),
                 ));
             }
         }
@@ -275,6 +299,13 @@ impl World {
                 self.later(region, next, None, What::Trim);
                 self.trim(region, RETENTION).await
             }
+            What::Audit => {
+                let next = self.ms(1_000..6_000);
+                self.later(region, next, None, What::Audit);
+                self.ask(region)
+            }
+            What::Question(link, id, question) => self.answer(region, (link, id), question).await,
+            What::Answered(peer, id, answer) => self.answered(region, peer, id, answer).await,
             What::Tell(event) => self.tell(region, event),
             What::Timer => self.tell(region, Event::Timer),
             What::Wall => {
@@ -304,6 +335,11 @@ impl World {
 
     async fn start(&mut self, region: u16) -> Step {
         let (now, faults) = (self.now, self.rng.random());
+        let of = self.region(region);
+        if of.life > 0 && of.format < FORMAT && self.rng.random_bool(0.5) {
+            self.region(region).format = FORMAT;
+            self.note(format_args!("r{region} is upgraded"));
+        }
         let started = self.region(region).start(now, faults).await;
         if let Err(error) = started {
             if self.regions[&region].disk.is_off() {
@@ -373,7 +409,9 @@ impl World {
         let Some(running) = &mut self.region(region).running else {
             return Ok(());
         };
-        for effect in running.engine.handle(event, now) {
+        let effects = running.engine.handle(event, now);
+        running.context.level.set(running.engine.level());
+        for effect in effects {
             self.effect(region, effect)?;
         }
         Ok(())
@@ -381,7 +419,7 @@ impl World {
 
     fn effect(&mut self, region: u16, effect: Effect) -> Step {
         match effect {
-            Effect::Send { link, frame } => {
+            Effect::Send { link, frame, .. } => {
                 let (network, rng) = (&mut self.network, &mut self.rng);
                 let arrivals = network.arrivals(rng, self.now, link, region, &frame);
                 let to = self.network.link(link).map(|link| link.other(region));
@@ -448,6 +486,14 @@ impl World {
             Effect::MergeSnapshot { page, .. } => {
                 let delay = self.ms(1..30);
                 self.soon(region, delay, What::MergeSnapshot(page));
+            }
+            Effect::Question { link, id, question } => {
+                let delay = self.ms(0..50);
+                self.soon(region, delay, What::Question(link, id, question));
+            }
+            Effect::Answered { peer, id, answer } => {
+                let delay = self.ms(0..50);
+                self.soon(region, delay, What::Answered(peer, id, answer));
             }
             Effect::Close { link, reason } => {
                 self.note(format_args!("r{region} closes link {link}: {reason}"));

@@ -59,11 +59,9 @@ pub async fn merge(
         rows,
         next,
     } = page;
-    let prefix = keys::shard_prefix(shard);
     let mut parts = Vec::with_capacity(rows.len());
     for (key, value) in rows {
-        let full = [&prefix[..], &key].concat();
-        let (scope, part) = Part::read((shard, context.identity.shards), &full, &value)?;
+        let (scope, part) = read_row((shard, context.identity.shards), &key, &value)?;
         parts.push((key.clone(), key.len() + value.len(), scope, part));
     }
     let mut step = Step {
@@ -104,6 +102,49 @@ pub async fn merge(
             done => return Ok(done),
         }
     }
+}
+
+/// Reads a row as it travels: without what stands before all keys of its shard.
+///
+/// # Errors
+///
+/// What comes from a peer may be anything.
+pub fn read_row(
+    (shard, shards): (ShardId, u16),
+    key: &[u8],
+    value: &[u8],
+) -> Result<(Scope, Part), DecodeError> {
+    let full = [&keys::shard_prefix(shard)[..], key].concat();
+    Part::read((shard, shards), &full, value)
+}
+
+/// Merges parts into what a transaction sees; `anew` writes what is derived from them also where nothing
+/// was new.
+///
+/// # Errors
+///
+/// Parts that cannot be merged, and those of the store.
+pub async fn join(
+    tx: &Arc<Transaction>,
+    context: &Context,
+    parts: &[(Scope, Part)],
+    anew: bool,
+) -> Result<(), ApplyError> {
+    let shards = context.identity.shards;
+    let mut workspace = Workspace::new(tx.clone(), shards, context.edited_lately.clone());
+    let mut wanted = Wanted::default();
+    for (scope, part) in parts {
+        wanted.add_part(*scope, part);
+    }
+    workspace.load(wanted).await?;
+    if anew {
+        workspace.write_anew();
+    }
+    for (scope, part) in parts {
+        workspace.join(scope, part.clone()).await?;
+    }
+    workspace.finish();
+    Ok(())
 }
 
 /// A part of a page that one transaction merges.
@@ -157,17 +198,7 @@ impl Step {
                 return Ok(SnapshotProgress::Merged(held(tx, shard, own).await?));
             }
         }
-        let shards = context.identity.shards;
-        let mut workspace = Workspace::new(tx.clone(), shards, context.edited_lately.clone());
-        let mut wanted = Wanted::default();
-        for (scope, part) in &self.parts {
-            wanted.add_part(*scope, part);
-        }
-        workspace.load(wanted).await?;
-        for (scope, part) in &self.parts {
-            workspace.join(scope, part.clone()).await?;
-        }
-        workspace.finish();
+        join(tx, context, &self.parts, false).await?;
 
         let holds = match &row.holds {
             Some(text) => meet(&read_cursor(text, shard)?, &self.cursor),

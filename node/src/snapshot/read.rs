@@ -35,7 +35,8 @@ pub async fn read(
             let cursor = held(&tx, shard, own).await?;
             let mut reaches = read_cursor(&row(&tx, shard, true).await?.reaches, shard)?;
             reaches.join(&cursor);
-            let (rows, next) = page(&tx, shard, after.as_ref(), bytes_max).await?;
+            let range = keys::shard(shard);
+            let (rows, next) = page(&tx, shard, range, after.as_ref(), bytes_max).await?;
             Ok(SnapshotPage {
                 shard,
                 after,
@@ -51,21 +52,29 @@ pub async fn read(
 
 type Rows = Vec<(Bytes, Bytes)>;
 
-async fn page(
+/// Rows of a range of a shard that travel, after a key, and after which key there are more.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn page(
     tx: &Transaction,
     shard: ShardId,
+    (first, end): keys::Range,
     after: Option<&Bytes>,
     bytes_max: usize,
 ) -> Result<(Rows, Option<Bytes>), StoreError> {
     let prefix = keys::shard_prefix(shard);
     let relative = |key: &[u8]| Bytes::copy_from_slice(&key[prefix.len()..]);
-    let (first, end) = keys::shard(shard);
     let mut begin = match after {
         Some(after) => first.max(key_after(&[&prefix[..], after].concat())),
         None => first,
     };
     let (mut rows, mut bytes, mut last) = (Rows::new(), 0, None);
     for _ in 0..READS_MAX {
+        if begin >= end {
+            return Ok((rows, None));
+        }
         let options = RangeOptions {
             limit: READ_ROWS,
             bytes: bytes_max,

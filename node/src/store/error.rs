@@ -38,6 +38,9 @@ pub enum StoreError {
     /// A snapshot of the shard is being taken: nothing can be written on top of what it brought so far.
     #[error("a snapshot of the shard is being taken")]
     Snapshot,
+    /// Some region may not know yet what was to be written.
+    #[error("not all regions run a version that knows this kind of write")]
+    FeatureLevel,
     /// The transaction's closure decided that nothing of it is to be written.
     #[error("the transaction was rolled back")]
     RolledBack,

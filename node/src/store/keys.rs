@@ -4,7 +4,8 @@
 use foundationdb_tuple::{Versionstamp, pack, unpack};
 use whimbrel_replication::error::DecodeError;
 use whimbrel_replication::id::{
-    ChangeHash, ConversationId, MessageId, NodeId, OpId, OpStamp, Origin, Position, ShardId, Stamp,
+    ChangeHash, ConversationId, MessageId, NodeId, OpId, OpStamp, Origin, Position, RegionId,
+    ShardId, Stamp,
 };
 
 /// A key, possibly with a stamp in it that the store fills in at commit.
@@ -207,6 +208,49 @@ pub fn peer_holds_parts(key: &[u8]) -> Result<(Origin, ShardId, Origin), DecodeE
     ))
 }
 
+fn skipped_prefix(shard: ShardId, origin: Origin) -> Vec<u8> {
+    pack(&("Q", shard.0, origin.to_bytes().as_slice()))
+}
+
+/// `Q/shard/origin/stamp`: a batch that an operator chose to pass.
+pub fn skipped(shard: ShardId, origin: Origin, stamp: Stamp) -> Vec<u8> {
+    stamped(skipped_prefix(shard, origin), OpStamp::new(stamp, 0)).bytes
+}
+
+/// All of `Q/shard/origin`.
+pub fn skipped_of(shard: ShardId, origin: Origin) -> Range {
+    below(skipped_prefix(shard, origin))
+}
+
+/// All of `Q/`.
+pub fn skipped_all() -> Range {
+    below(pack(&("Q",)))
+}
+
+/// The log that a key of [`skipped_all`] belongs to.
+pub fn skipped_log(key: &[u8]) -> Result<(ShardId, Origin), DecodeError> {
+    let (_, shard, origin, _): (String, u16, Vec<u8>, Versionstamp) =
+        unpack(key).map_err(|_| DecodeError::Range("key of a skipped batch"))?;
+    Ok((ShardId(shard), Origin::try_from(origin.as_slice())?))
+}
+
+/// `F/region`: the newest format of batches that all nodes of a region were last heard to read.
+pub fn peer_format(region: RegionId) -> Vec<u8> {
+    pack(&("F", region.0))
+}
+
+/// All of `F/`.
+pub fn peer_formats() -> Range {
+    below(pack(&("F",)))
+}
+
+/// The region of a key of [`peer_formats`].
+pub fn peer_format_region(key: &[u8]) -> Result<RegionId, DecodeError> {
+    let (_, region): (String, u16) =
+        unpack(key).map_err(|_| DecodeError::Range("key of a format"))?;
+    Ok(RegionId(region))
+}
+
 /// `B/shard/node`: number, attempt and stamp of the node's last batch.
 pub fn last_batch(shard: ShardId, node: NodeId) -> Vec<u8> {
     pack(&("B", shard.0, node.0))
@@ -318,14 +362,18 @@ impl Scope {
         ))
     }
 
-    /// The first key after all of this conversation.
-    pub fn end(&self) -> Vec<u8> {
+    /// All of this conversation.
+    pub fn all(&self) -> Range {
         below(pack(&(
             "d",
             self.shard.0,
             self.conversation.as_bytes().as_slice(),
         )))
-        .1
+    }
+
+    /// The first key after all of this conversation.
+    pub fn end(&self) -> Vec<u8> {
+        self.all().1
     }
 
     /// The first key after all of a kind.

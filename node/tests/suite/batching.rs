@@ -30,7 +30,7 @@ use whimbrel_replication::clock::Clock;
 use whimbrel_replication::id::{
     ClusterId, ConversationId, MessageId, NodeId, Origin, RegionId, ShardId, Stamp,
 };
-use whimbrel_replication::op::ConversationKind;
+use whimbrel_replication::op::{Batch, ConversationKind, FORMAT, FORMAT_MIN};
 
 pub(crate) const SHARDS: u16 = 2;
 const USERS: usize = 8;
@@ -116,6 +116,7 @@ impl Region {
             )),
             limits: Limits::default(),
             edited_lately: Arc::default(),
+            level: Arc::default(),
         };
         let metrics = Arc::new(Metrics::new("test", &store).unwrap());
         let (appended, mut received) = mpsc::channel(16);
@@ -173,6 +174,7 @@ impl Region {
             key: key.to_owned(),
             conversation: at,
             action,
+            trace: None,
         };
         self.batchers.write(SHARDS, command).await
     }
@@ -319,6 +321,7 @@ async fn one_refused_command_does_not_fail_its_batch() {
         key: key.to_owned(),
         conversation,
         action: post(&conversation, user, key, "hi").1,
+        trace: None,
     };
     // All are queued before the batcher's task runs: they share a batch.
     let (good, stranger, also_good) = tokio::join!(
@@ -410,6 +413,7 @@ async fn g7_commands_of_one_batch_see_each_other() {
         key: key.to_owned(),
         conversation,
         action: post(&conversation, "ada", key, text).1,
+        trace: None,
     };
     let commands = [
         command("one", "text"),
@@ -434,4 +438,47 @@ async fn g7_commands_of_one_batch_see_each_other() {
         [Ok(false), Ok(true), Err(Refusal::Mismatch), Ok(false)]
     );
     assert_eq!(eu.timeline(conversation).await.len(), 2);
+}
+
+/// G19: what some region may not know is refused as a whole, and tried again it is taken once all do;
+/// batches are written in the format that all read.
+#[tokio::test]
+async fn g19_nothing_is_written_that_a_region_may_not_know() {
+    let region = Region::start(1, None).await;
+    let conversation = ConversationId::created("ada", "room");
+    let level = region.context.level.clone();
+    let create = Action::Create {
+        kind: ConversationKind::Group,
+        title: None,
+        topic: None,
+        members: vec![],
+    };
+    level.set(FORMAT_MIN - 1);
+    let refused = region.try_write("ada", "room", create.clone(), conversation);
+    let error = refused.await.unwrap_err();
+    assert!(error.to_string().contains("not all regions"), "{error}");
+    let shard = conversation.shard(SHARDS);
+    assert_eq!(region.log(shard).await, []);
+    assert_eq!(region.timeline(conversation).await, []);
+
+    let mut expected = Vec::new();
+    for format in FORMAT_MIN..=FORMAT {
+        level.set(format);
+        let action = if expected.is_empty() {
+            create.clone()
+        } else {
+            post(&conversation, "ada", "post", "hi").1
+        };
+        let key = format!("key {format}");
+        region
+            .try_write("ada", &key, action, conversation)
+            .await
+            .unwrap();
+        expected.push(format);
+    }
+    let log = region.log(shard).await;
+    let formats = log
+        .iter()
+        .map(|(_, bytes)| Batch::format_of(bytes).unwrap());
+    assert_eq!(formats.collect::<Vec<_>>(), expected);
 }

@@ -59,6 +59,7 @@ impl Message {
             actor: "ada".to_owned(),
             conversation: self.scope.conversation,
             kind,
+            trace: None,
         };
         let place = Place { origin, at };
         let applied = workspace.apply(place, &op, &ShardCursor::new(), None).await;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test just so")]
 
+/// Audits between two stores.
+mod audits;
 /// Commands over a faulty store, and batches of another region.
 mod batching;
 /// The config: what is read from where, and that all errors come at once.

@@ -94,6 +94,7 @@ async fn takes(region: &Region, conversation: ConversationId, key: &str) -> Resu
         key: key.to_owned(),
         conversation,
         action: post(&conversation, "ada", key, key).1,
+        trace: None,
     };
     static NEXT: AtomicU64 = AtomicU64::new(5_000);
     let batch = commit::Batch {
@@ -143,7 +144,7 @@ async fn g16_small_pages_add_up_to_the_same_state() {
             assert!(floors.covers_all(&held_by(&eu, shard).await));
         }
         let own = us.identity.origin;
-        let ended = snapshot::end_if_caught_up(&us.store, own, shard).await;
+        let ended = snapshot::end_if_caught_up(&us.store, own, shard, vec![]).await;
         assert!(ended.unwrap());
     }
     assert_eq!(digest(&us).await, digest(&eu).await);
@@ -181,7 +182,7 @@ async fn g10_a_snapshot_ends_only_where_the_logs_have_caught_up() {
     assert_eq!(merged, SnapshotProgress::Merged(begun_at.clone()));
     assert_eq!(held_by(&us, shard).await, begun_at);
     let own = us.identity.origin;
-    let ended = snapshot::end_if_caught_up(&us.store, own, shard).await;
+    let ended = snapshot::end_if_caught_up(&us.store, own, shard, vec![]).await;
     assert!(!ended.unwrap(), "the late post is here, and its log is not");
     assert_eq!(stage(&us, shard).await, SnapshotStage::CatchingUp);
     let refused = takes(&us, conversation, "amid").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::frame::Frame;
-use super::{LinkId, Role, SnapshotPage, SnapshotProgress};
+use super::{Lane, LinkId, Role, SnapshotPage, SnapshotProgress};
 use crate::id::{Origin, RegionId, ShardId, Stamp};
 
 /// What happened.
@@ -20,6 +20,11 @@ pub enum Event {
         peer: RegionId,
         /// Who dialled.
         role: Role,
+    },
+    /// From now on the link has a lane for bulk as well.
+    Bulk {
+        /// Which.
+        link: LinkId,
     },
     /// A connection is gone. Also follows [`Effect::Close`], where it changes nothing.
     Down {
@@ -93,6 +98,34 @@ pub enum Event {
         /// For the operator.
         reason: String,
     },
+    /// An operator chose to pass this batch, or had chosen it before a restart. Where its log stands still
+    /// at it, it is pulled again, and handed to the store even if it cannot be read.
+    Skip {
+        /// Shard of the log.
+        shard: ShardId,
+        /// Origin of the log.
+        origin: Origin,
+        /// The batch.
+        at: Stamp,
+    },
+    /// Ask a peer something. Comes back as one [`Effect::Answered`].
+    Ask {
+        /// Whom.
+        peer: RegionId,
+        /// Never used again.
+        id: u64,
+        /// What.
+        question: Bytes,
+    },
+    /// Answers [`Effect::Question`].
+    Answer {
+        /// As asked.
+        link: LinkId,
+        /// As asked.
+        id: u64,
+        /// `None` where it cannot be answered, or not now.
+        answer: Option<Bytes>,
+    },
     /// The store is amid a snapshot of this shard that this engine does not know of: it was begun
     /// before a restart, or by another node. Changes nothing where it is known.
     SnapshotPending {
@@ -139,6 +172,8 @@ pub enum Effect {
     Send {
         /// On which link.
         link: LinkId,
+        /// On which of its lanes; bulk only after [`Event::Bulk`].
+        lane: Lane,
         /// What to say.
         frame: Frame,
     },
@@ -189,6 +224,24 @@ pub enum Effect {
         peer: RegionId,
         /// The page.
         page: SnapshotPage,
+    },
+    /// A peer wants to know something. Must be answered exactly once, by [`Event::Answer`].
+    Question {
+        /// For whom; to be repeated in the answer.
+        link: LinkId,
+        /// To be repeated in the answer.
+        id: u64,
+        /// Any bytes.
+        question: Bytes,
+    },
+    /// What became of [`Event::Ask`].
+    Answered {
+        /// As asked.
+        peer: RegionId,
+        /// As asked.
+        id: u64,
+        /// `None` where the peer cannot be asked now, or does not answer.
+        answer: Option<Bytes>,
     },
     /// Send what was said before, then close. Worth one line in the log.
     Close {

@@ -7,7 +7,8 @@ use crate::cursor::{Cursor, ShardCursor};
 use crate::error::DecodeError;
 use crate::id::{ClusterId, NodeId, Origin, RegionId, ShardId, Stamp};
 use crate::limits::{
-    FRAME_BYTES_MAX, ORIGINS_MAX, PEER_TEXT_BYTES_MAX, SHARDS_MAX, SNAPSHOT_KEY_BYTES_MAX,
+    FRAME_BYTES_MAX, ORIGINS_MAX, PEER_TEXT_BYTES_MAX, QUESTION_BYTES_MAX, SHARDS_MAX,
+    SNAPSHOT_KEY_BYTES_MAX,
 };
 use crate::wire::{self, CursorEntry};
 
@@ -16,7 +17,7 @@ use super::SnapshotPage;
 /// The oldest protocol that this program speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol that this program speaks. Both sides use the smaller of their newest.
-pub const PROTOCOL_MAX: u32 = 2;
+pub const PROTOCOL_MAX: u32 = 3;
 
 /// One frame. Who lacks, pulls: the side that dialled subscribes, the other side serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,20 @@ pub enum Frame {
     },
     /// A page of a shard's state. Since protocol 2.
     Snapshot(SnapshotPage),
+    /// Something that the nodes at both ends understand. Since protocol 3.
+    Question {
+        /// Of this link, never used again.
+        id: u64,
+        /// At most [`QUESTION_BYTES_MAX`].
+        question: Bytes,
+    },
+    /// Answers a question. Since protocol 3.
+    Answer {
+        /// As asked.
+        id: u64,
+        /// At most [`QUESTION_BYTES_MAX`]; `None` where it cannot be answered, or not now.
+        answer: Option<Bytes>,
+    },
 }
 
 /// Who somebody is and what they speak.
@@ -140,6 +155,8 @@ impl Frame {
             Self::TooOld { .. } => "TooOld",
             Self::SnapshotRequest { .. } => "SnapshotRequest",
             Self::Snapshot(_) => "Snapshot",
+            Self::Question { .. } => "Question",
+            Self::Answer { .. } => "Answer",
         }
     }
 
@@ -166,7 +183,7 @@ impl Frame {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct FrameWire {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     kind: Option<Kind>,
 }
 
@@ -194,6 +211,10 @@ enum Kind {
     SnapshotRequest(SnapshotRequestWire),
     #[prost(message, tag = "11")]
     Snapshot(SnapshotWire),
+    #[prost(message, tag = "12")]
+    Question(QuestionWire),
+    #[prost(message, tag = "13")]
+    Answer(QuestionWire),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -292,6 +313,28 @@ struct SnapshotWire {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct QuestionWire {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    body: Option<Bytes>,
+}
+
+impl QuestionWire {
+    fn checked(self) -> Result<(u64, Option<Bytes>), DecodeError> {
+        if self
+            .body
+            .as_ref()
+            .is_some_and(|b| b.len() > QUESTION_BYTES_MAX)
+        {
+            return Err(DecodeError::Range("question or answer"));
+        }
+        let body = self.body.map(|body| Bytes::copy_from_slice(&body));
+        Ok((self.id, body))
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct RowWire {
     #[prost(bytes = "bytes", tag = "1")]
     key: Bytes,
@@ -328,6 +371,14 @@ impl From<&Frame> for Kind {
                 after: after.clone(),
             }),
             Frame::Snapshot(page) => Self::Snapshot(page.into()),
+            Frame::Question { id, question } => Self::Question(QuestionWire {
+                id: *id,
+                body: Some(question.clone()),
+            }),
+            Frame::Answer { id, answer } => Self::Answer(QuestionWire {
+                id: *id,
+                body: answer.clone(),
+            }),
         }
     }
 }
@@ -366,6 +417,15 @@ impl TryFrom<Kind> for Frame {
                 after: request.after.as_deref().map(snapshot_key).transpose()?,
             },
             Kind::Snapshot(page) => Self::Snapshot(page.try_into()?),
+            Kind::Question(wire) => {
+                let (id, body) = wire.checked()?;
+                let question = body.ok_or(DecodeError::Missing("question"))?;
+                Self::Question { id, question }
+            }
+            Kind::Answer(wire) => {
+                let (id, answer) = wire.checked()?;
+                Self::Answer { id, answer }
+            }
             Kind::TooOld(place) => {
                 let (shard, origin) = place.log()?;
                 let floor = place.stamp()?;

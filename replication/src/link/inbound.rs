@@ -152,6 +152,7 @@ impl Engine {
         // What comes after a batch that we do not take is not to be had from this stream.
         let mut cut = false;
         let mut deps = ShardCursor::new();
+        let newest = self.config.format;
         for (stamp, bytes) in frame.batches {
             let total = self.inbound_bytes;
             let (Some(inbound), Some(peer)) =
@@ -169,13 +170,17 @@ impl Engine {
                 cut = true;
                 continue;
             }
-            match read(key, &bytes) {
-                Ok(batch) => {
-                    deps.join(&batch.deps);
+            let read = match read(key, &bytes, newest) {
+                Err(_) if self.skips.contains(&(key, stamp)) => Ok(ShardCursor::new()),
+                read => read.map(|batch| batch.deps),
+            };
+            match read {
+                Ok(needs) => {
+                    deps.join(&needs);
                     inbound.queue.push_back(Queued {
                         stamp,
                         bytes,
-                        deps: batch.deps,
+                        deps: needs,
                         from: region,
                     });
                     inbound.queued_bytes += size;
@@ -287,6 +292,22 @@ impl Engine {
         self.schedule(key);
     }
 
+    pub(super) fn on_skip(&mut self, key: LogKey, at: Stamp) {
+        self.skips.insert((key, at));
+        let Some(inbound) = self.inbound.get_mut(&key) else {
+            return;
+        };
+        if inbound
+            .stopped
+            .as_ref()
+            .is_some_and(|(stop, _)| *stop == at)
+        {
+            inbound.stopped = None;
+            self.subscribe_all(key);
+            self.schedule(key);
+        }
+    }
+
     fn alert_stopped(&mut self, key: LogKey) {
         let stopped = self
             .inbound
@@ -352,9 +373,15 @@ impl Engine {
 }
 
 /// Why a batch cannot be taken is told in words.
-fn read(key: LogKey, bytes: &[u8]) -> Result<Batch, String> {
+fn read(key: LogKey, bytes: &[u8], newest: u32) -> Result<Batch, String> {
     if bytes.len() > BATCH_BYTES_MAX {
         return Err(format!("it has {} bytes", bytes.len()));
+    }
+    let format = Batch::format_of(bytes).map_err(|error| error.to_string())?;
+    if format > newest {
+        return Err(format!(
+            "it is of format {format}, and this node reads formats up to {newest}"
+        ));
     }
     let batch = Batch::decode(bytes).map_err(|error| error.to_string())?;
     if batch.origin == key.origin {

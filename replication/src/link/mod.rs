@@ -16,10 +16,12 @@
 //! Iteration is in order of keys, so equal events give equal effects.
 
 mod event;
+mod format;
 mod frame;
 mod held;
 mod inbound;
 mod pull;
+mod question;
 mod serve;
 mod session;
 mod snapshot;
@@ -66,6 +68,8 @@ pub const GAP_DELAY: Duration = Duration::from_millis(750);
 pub const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// A page of a snapshot that does not come within so long is asked of another peer.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A question that is not answered within so long is given up.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// A page that could not be merged is asked for again after so long.
 pub const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 
@@ -80,6 +84,15 @@ impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
+}
+
+/// Which way a frame takes. Frames of one lane stay in order; those of two overtake each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// For what is fresh, and for all that steers.
+    Live,
+    /// For backlogs and state, which must not hold up the rest.
+    Bulk,
 }
 
 /// Our part on a link.
@@ -106,6 +119,9 @@ pub struct EngineConfig {
     pub shards: u16,
     /// All regions of the cluster, ours too, with their names.
     pub regions: BTreeMap<RegionId, String>,
+    /// The newest format of batches that we read, at most [`FORMAT`](crate::op::FORMAT). Older than
+    /// that: what this program does not do yet, so that its forerunner can still take its place.
+    pub format: u32,
 }
 
 /// A log: what one origin committed to one shard.
@@ -133,6 +149,8 @@ pub struct Engine {
     pulled: BTreeSet<ShardId>,
     inbound: BTreeMap<LogKey, Inbound>,
     inbound_bytes: usize,
+    /// Batches that an operator chose to pass.
+    skips: BTreeSet<(LogKey, Stamp)>,
     /// Shards whose state we take, for their logs are not to be had.
     snapshots: BTreeMap<ShardId, Snapshot>,
     /// How far ahead of our own log a peer was, when we last raised the alarm.
@@ -156,6 +174,7 @@ impl Engine {
             peers: BTreeMap::new(),
             inbound: BTreeMap::new(),
             inbound_bytes: 0,
+            skips: BTreeSet::new(),
             snapshots: BTreeMap::new(),
             own_lost: BTreeMap::new(),
             timers: Timers::default(),
@@ -172,6 +191,7 @@ impl Engine {
         self.now = self.now.max(now);
         match event {
             Event::Up { link, peer, role } => self.on_up(link, peer, role),
+            Event::Bulk { link } => self.on_bulk(link),
             Event::Down { link } => self.forget(link),
             Event::Frame { link, frame } => self.on_frame(link, frame),
             Event::Appended {
@@ -200,6 +220,9 @@ impl Engine {
                 at,
                 reason,
             } => self.on_apply_failed(LogKey::new(shard, origin), at, reason),
+            Event::Skip { shard, origin, at } => self.on_skip(LogKey::new(shard, origin), at),
+            Event::Ask { peer, id, question } => self.on_ask(peer, id, question),
+            Event::Answer { link, id, answer } => self.on_answer_known(link, id, answer),
             Event::SnapshotPending { shard, after } => self.on_snapshot_pending(shard, after),
             Event::SnapshotRead { link, shard, page } => self.on_snapshot_read(link, shard, page),
             Event::SnapshotMerged { shard, progress } => self.on_snapshot_merged(shard, progress),
@@ -269,7 +292,8 @@ impl Engine {
     }
 
     fn send(&mut self, link: LinkId, frame: Frame) {
-        self.effects.push(Effect::Send { link, frame });
+        let lane = Lane::Live;
+        self.effects.push(Effect::Send { link, lane, frame });
     }
 
     fn alert(&mut self, alert: Alert) {

@@ -1,11 +1,11 @@
 //! Links: who is at the other end, the handshake, and what each side tells that it holds.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::held::Held;
-use super::serve::Serve;
+use super::serve::{Credit, Serve};
 use super::timer::Timer;
 use super::{
     Alert, Effect, Engine, Frame, HANDSHAKE_TIMEOUT, HAVE_INTERVAL, HEARTBEAT, Have, Hello, LinkId,
@@ -33,15 +33,19 @@ pub(super) struct Link {
     changed: BTreeSet<ShardId>,
     /// What the peer subscribed to.
     pub(super) serves: BTreeMap<LogKey, Serve>,
-    /// Reads of the log that are not answered yet; they outlive their subscription.
-    pub(super) reads: BTreeSet<LogKey>,
-    pub(super) unacked_bytes: usize,
+    pub(super) live: Credit,
+    pub(super) bulk: Credit,
+    /// The transport has a lane for bulk.
+    pub(super) has_bulk: bool,
     /// Shards whose state is being read for it.
     pub(super) snapshot_reads: BTreeSet<ShardId>,
+    /// What we asked on it, and when, and what the peer did; not answered yet.
+    pub(super) asked: BTreeMap<u64, Duration>,
+    pub(super) questions: BTreeSet<u64>,
     /// What both sides speak.
     pub(super) protocol: u32,
-    /// Subscriptions that had to wait for the link's credit, in order of waiting.
-    pub(super) starved: VecDeque<LogKey>,
+    /// The newest format of batches that the node at the other end reads.
+    pub(super) format: Option<u32>,
 }
 
 /// What is known of a region, also while no link stands.
@@ -52,7 +56,7 @@ pub(super) struct Peer {
     pub(super) has: Held,
     /// The newest open link on which we pull from it.
     pub(super) source: Option<LinkId>,
-    format: Option<u32>,
+    pub(super) format: Option<u32>,
     clock_offset_ms: Option<i64>,
     last_close: Option<String>,
     pub(super) applied: u64,
@@ -69,7 +73,7 @@ pub struct PeerStatus {
     pub serving: usize,
     /// Its store's current life, once it was told.
     pub origin: Option<Origin>,
-    /// The newest format of batches that it reads, once it was told.
+    /// The newest format of batches that it reads, once it was told; see [`Engine::level`].
     pub format: Option<u32>,
     /// What it is known to have committed; starts anew with its origin.
     pub holds: Cursor,
@@ -127,7 +131,7 @@ impl Engine {
         })
     }
 
-    fn links_of(&self, region: RegionId) -> impl Iterator<Item = LinkId> + '_ {
+    pub(super) fn links_of(&self, region: RegionId) -> impl Iterator<Item = LinkId> + '_ {
         self.links
             .iter()
             .filter(move |(_, link)| link.open && link.peer == region)
@@ -203,11 +207,14 @@ impl Engine {
                 had_at: None,
                 changed: BTreeSet::new(),
                 serves: BTreeMap::new(),
-                reads: BTreeSet::new(),
-                unacked_bytes: 0,
+                live: Credit::default(),
+                bulk: Credit::default(),
+                has_bulk: false,
                 snapshot_reads: BTreeSet::new(),
+                asked: BTreeMap::new(),
+                questions: BTreeSet::new(),
                 protocol: PROTOCOL_MIN,
-                starved: VecDeque::new(),
+                format: None,
             },
         );
         if peer == self.config.region || !self.config.regions.contains_key(&peer) {
@@ -267,6 +274,13 @@ impl Engine {
                 self.on_snapshot_request(link, shard, after)
             }
             (true, Role::Puller, Frame::Snapshot(page)) => self.on_snapshot(link, page),
+            (true, Role::Server, Frame::Question { id, question }) => {
+                self.on_question(link, id, question)
+            }
+            (true, Role::Puller, Frame::Answer { id, answer }) => {
+                self.on_answer(link, id, answer);
+                Ok(())
+            }
             (open, _, frame) => {
                 let when = if open { "after" } else { "before" };
                 Err(format!("unexpected {} {when} the handshake", frame.name()))
@@ -296,9 +310,13 @@ impl Engine {
             return;
         };
         self.timers.cancel_link(link);
+        for id in gone.asked.into_keys() {
+            self.unanswered(gone.peer, id);
+        }
         for inbound in self.inbound.values_mut() {
             inbound.forget_link(link);
         }
+        self.note_formats(gone.peer);
         let source = self.best_source(gone.peer);
         if let Some(peer) = self.peers.get_mut(&gone.peer) {
             peer.source = source;
@@ -344,7 +362,7 @@ impl Engine {
             node: config.node,
             shards: config.shards,
             protocols: (PROTOCOL_MIN, PROTOCOL_MAX),
-            format: op::FORMAT,
+            format: config.format,
         }
     }
 
@@ -412,11 +430,11 @@ impl Engine {
                 "speaks protocols {min} to {max}, but {PROTOCOL_MIN} to {PROTOCOL_MAX} here"
             ));
         }
-        if hello.format < op::FORMAT {
+        if hello.format < op::FORMAT_MIN {
             return Err(format!(
-                "reads batches up to format {}, but {} is written here",
+                "reads batches up to format {}, but the oldest that is written here is {}",
                 hello.format,
-                op::FORMAT
+                op::FORMAT_MIN
             ));
         }
         Ok(())
@@ -428,6 +446,7 @@ impl Engine {
         };
         state.open = true;
         state.protocol = hello.protocols.1.min(PROTOCOL_MAX);
+        state.format = Some(hello.format);
         let (region, role) = (state.peer, state.role);
         let peer = self.peers.entry(region).or_default();
         if peer.origin != Some(hello.origin) {
@@ -440,8 +459,7 @@ impl Engine {
                 self.close(old, format!("region {region} has a new store"));
             }
         }
-        let peer = self.peers.entry(region).or_default();
-        peer.format = Some(hello.format);
+        self.note_formats(region);
         self.timers.cancel(Timer::Handshake(link));
         self.timers
             .set(Timer::Silence(link), self.now + QUIET_TIMEOUT);

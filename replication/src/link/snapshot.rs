@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::timer::Timer;
 use super::{Alert, Effect, Engine, Frame, LinkId, LogKey, SNAPSHOT_RETRY, SNAPSHOT_TIMEOUT, held};
 use crate::cursor::ShardCursor;
-use crate::id::{RegionId, ShardId};
+use crate::id::{Origin, RegionId, ShardId};
 use crate::limits::{SNAPSHOT_PAGE_BYTES, SNAPSHOT_SHARDS_MAX};
 
 /// The first protocol that has snapshots.
@@ -76,6 +76,26 @@ impl Engine {
     pub fn snapshots(&self) -> impl Iterator<Item = (ShardId, Option<&Bytes>)> + '_ {
         let all = self.snapshots.iter();
         all.map(|(shard, snapshot)| (*shard, snapshot.after.as_ref()))
+    }
+
+    /// Whether all that anybody will ever have of a log is here: its origin's life is over, and all regions
+    /// are linked and hold no more. What a snapshot brought beyond that was lost with a store, and no log
+    /// will tell it.
+    pub fn is_all_there_is(&self, shard: ShardId, origin: Origin) -> bool {
+        let (own, key) = (self.config.origin, LogKey::new(shard, origin));
+        let life = if origin.region == own.region {
+            Some(own)
+        } else {
+            self.peers.get(&origin.region).and_then(|peer| peer.origin)
+        };
+        let is_over = life.is_some_and(|life| life.incarnation > origin.incarnation);
+        let held = self.held.stamp(key);
+        let mut others = self.config.regions.keys().filter(|id| **id != own.region);
+        is_over
+            && others.all(|id| {
+                let peer = self.peers.get(id);
+                peer.is_some_and(|peer| peer.source.is_some() && peer.has.stamp(key) <= held)
+            })
     }
 
     /// The store says that a snapshot is under way: begun before a restart, or by another node.
@@ -301,7 +321,7 @@ impl Engine {
         state.snapshot_reads.remove(&shard);
         // Without an answer the peer asks somebody else, or again.
         if let Some(page) = page {
-            self.send(link, Frame::Snapshot(page));
+            self.send_bulk(link, Frame::Snapshot(page));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quinn::congestion::CubicConfig;
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream,
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
@@ -16,10 +17,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use super::stream::{self, End, Open, read_frame};
+use super::bulk::Dialler;
+use super::stream::{self, End, Open, Side, read_frame};
 use super::tls::{Names, Tls};
 use super::{
-    ADMIT_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, LinkEvent, QuicConfig, QuicError, REDIAL, Shared,
+    ADMIT_TIMEOUT, BULK_ALPN, IDLE_TIMEOUT, KEEP_ALIVE, LinkEvent, QuicConfig, QuicError, REDIAL,
+    Shared,
 };
 use crate::id::RegionId;
 use crate::limits::{
@@ -38,7 +41,9 @@ pub(super) fn start(
     let mut server = ServerConfig::with_crypto(tls.server);
     server.transport_config(Arc::clone(&transport));
     let mut client = ClientConfig::new(tls.client);
-    client.transport_config(transport);
+    client.transport_config(Arc::clone(&transport));
+    let mut bulk = ClientConfig::new(tls.bulk_client);
+    bulk.transport_config(transport);
 
     ask_for_buffers(&socket);
     socket.set_nonblocking(true)?;
@@ -59,6 +64,7 @@ pub(super) fn start(
                 region: peer.region,
                 name: peer.name.clone(),
                 addr,
+                bulk: bulk.clone(),
             };
             let span = info_span!("dial", peer = %node.name, addr = node.addr);
             let dialling = dial_for_ever(endpoint.clone(), node, Arc::clone(shared));
@@ -147,7 +153,8 @@ async fn accept_all(endpoint: Endpoint, names: Arc<Names>, shared: Arc<Shared>) 
             };
             drop(permit);
             match admitted {
-                Ok(Ok((link, first))) => serve(&task, link, first).await,
+                Ok(Ok(Some((link, first)))) => serve(&task, link, first).await,
+                Ok(Ok(None)) => {}
                 Ok(Err(reason)) => warn!(%reason, "no link: the other side is not a peer"),
                 Err(_) => warn!("no link: the other side said nothing in time"),
             }
@@ -164,40 +171,55 @@ struct Admitted {
     recv: RecvStream,
 }
 
-/// Lets a connection in once its certificate names a peer and its first frame can be read.
+/// Lets a connection in once its certificate names a peer and its first frame can be read. One for bulk
+/// goes to its link.
 async fn admit(
     incoming: Incoming,
     names: &Names,
     shared: &Shared,
-) -> Result<(Admitted, Frame), String> {
+) -> Result<Option<(Admitted, Frame)>, String> {
     let connection = incoming.await.map_err(|error| error.to_string())?;
-    match show(&connection, names, shared).await {
-        Ok((peer, send, recv, first)) => {
-            let admitted = Admitted {
-                peer,
-                connection,
-                send,
-                recv,
-            };
-            Ok((admitted, first))
+    let shown = async {
+        let peer = peer_of(&connection, names)?;
+        if is_for_bulk(&connection) {
+            shared.bulk.admit(peer, connection.clone()).await?;
+            return Ok(None);
         }
-        Err(reason) => {
-            connection.close(1u32.into(), reason.as_bytes());
-            Err(reason)
-        }
+        let (send, recv, first) = first_frame(&connection, peer, shared).await?;
+        let admitted = Admitted {
+            peer,
+            connection: connection.clone(),
+            send,
+            recv,
+        };
+        Ok(Some((admitted, first)))
+    };
+    let shown: Result<_, String> = shown.await;
+    if let Err(reason) = &shown {
+        connection.close(1u32.into(), reason.as_bytes());
     }
+    shown
 }
 
-async fn show(
-    connection: &Connection,
-    names: &Names,
-    shared: &Shared,
-) -> Result<(RegionId, SendStream, RecvStream, Frame), String> {
+fn is_for_bulk(connection: &Connection) -> bool {
+    let data = connection.handshake_data();
+    let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(BULK_ALPN))
+}
+
+fn peer_of(connection: &Connection, names: &Names) -> Result<RegionId, String> {
     let certs = connection
         .peer_identity()
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
     let leaf = certs.as_ref().and_then(|certs| certs.first());
-    let peer = names.region(leaf.ok_or("it has no certificate")?)?;
+    names.region(leaf.ok_or("it has no certificate")?)
+}
+
+async fn first_frame(
+    connection: &Connection,
+    peer: RegionId,
+    shared: &Shared,
+) -> Result<(SendStream, RecvStream, Frame), String> {
     if shared.count(peer, Role::Server) >= LINKS_PER_PEER_MAX {
         return Err(format!("region {peer} has too many links"));
     }
@@ -206,7 +228,7 @@ async fn show(
         .await
         .map_err(|error| error.to_string())?;
     match read_frame(&mut recv).await {
-        Ok(first) => Ok((peer, send, recv, first)),
+        Ok(first) => Ok((send, recv, first)),
         Err(End::Gone(reason) | End::Garbage(reason)) => Err(reason),
     }
 }
@@ -217,6 +239,8 @@ struct PeerNode {
     name: String,
     /// `host:port`.
     addr: String,
+    /// For the second connection of a link.
+    bulk: ClientConfig,
 }
 
 /// Keeps one link to a node. Failures are told when they change, not each time.
@@ -235,7 +259,12 @@ async fn dial_for_ever(endpoint: Endpoint, peer: PeerNode, shared: Arc<Shared>) 
                 let since = Instant::now();
                 // Who hangs up at once, with a refusal or without a word, is not to be dialled in a
                 // tight loop.
-                if pull(&shared, admitted).await && since.elapsed() > longest_pause {
+                let dialler = Dialler {
+                    endpoint: endpoint.clone(),
+                    config: peer.bulk.clone(),
+                    name: peer.name.clone(),
+                };
+                if pull(&shared, admitted, dialler).await && since.elapsed() > longest_pause {
                     pause = first_pause;
                 }
             }
@@ -256,7 +285,9 @@ async fn dial_for_ever(endpoint: Endpoint, peer: PeerNode, shared: Arc<Shared>) 
 
 /// Tries all addresses of a node in turn.
 async fn dial(endpoint: &Endpoint, peer: &PeerNode) -> Result<Admitted, String> {
-    let PeerNode { region, name, addr } = peer;
+    let PeerNode {
+        region, name, addr, ..
+    } = peer;
     let resolved = tokio::net::lookup_host(addr)
         .await
         .map_err(|error| format!("{addr}: {error}"))?;
@@ -291,22 +322,26 @@ async fn connect(
 }
 
 /// Runs a link that we dialled; tells whether the peer ever said anything on it.
-async fn pull(shared: &Shared, admitted: Admitted) -> bool {
-    start_link(shared, admitted, Role::Puller, None).await
+async fn pull(shared: &Shared, admitted: Admitted, dialler: Dialler) -> bool {
+    start_link(shared, admitted, Side::Puller(dialler), None).await
 }
 
 /// Runs a link that the peer dialled; its first frame has been read.
 async fn serve(shared: &Shared, admitted: Admitted, first: Frame) {
-    start_link(shared, admitted, Role::Server, Some(first)).await;
+    start_link(shared, admitted, Side::Server, Some(first)).await;
 }
 
-async fn start_link(shared: &Shared, admitted: Admitted, role: Role, first: Option<Frame>) -> bool {
+async fn start_link(shared: &Shared, admitted: Admitted, side: Side, first: Option<Frame>) -> bool {
     let Admitted {
         peer,
         connection,
         send,
         recv,
     } = admitted;
+    let role = match side {
+        Side::Server => Role::Server,
+        Side::Puller(_) => Role::Puller,
+    };
     let (link, outbox) = shared.register(peer, role);
     shared.tell(LinkEvent::Up { link, peer, role }).await;
     if let Some(frame) = first {
@@ -319,6 +354,7 @@ async fn start_link(shared: &Shared, admitted: Admitted, role: Role, first: Opti
         send,
         recv,
         outbox,
+        side,
     };
     stream::run(shared, open).await
 }

@@ -1,10 +1,12 @@
-//! Links over QUIC: mutual TLS 1.3, one connection per direction of pulling, one stream of frames on
-//! each.
+//! Links over QUIC: mutual TLS 1.3, one link per direction of pulling. A link has a connection for what is
+//! live, with one stream of frames, and one for bulk, on which the served side sends compressed frames:
+//! what waits in a connection's send window waits for all that stands before it.
 //!
 //! The transport knows connections and certificates, nothing of logs or cursors: it dials every
 //! configured peer for ever, admits who proves to be one, and passes frames on. Whoever is not a
 //! peer gets no link and one warning in the log.
 
+mod bulk;
 mod endpoint;
 mod stream;
 mod tls;
@@ -22,10 +24,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::id::RegionId;
 use crate::limits::{FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_QUEUE_FRAMES_MAX};
-use crate::link::{Frame, LinkId, Role};
+use crate::link::{Frame, Lane, LinkId, Role};
 
 /// What both sides must speak.
 pub const ALPN: &[u8] = b"whimbrel/1";
+/// Spoken on the connection for bulk. A peer that does not know it gets everything on the other one.
+pub const BULK_ALPN: &[u8] = b"whimbrel-bulk/1";
 /// A connection that has not handed us a first frame by then is closed.
 pub const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection over which nothing came for so long is dead.
@@ -88,6 +92,11 @@ pub enum LinkEvent {
         /// What it says.
         frame: Frame,
     },
+    /// The link has a lane for bulk from now on.
+    Bulk {
+        /// Which.
+        link: LinkId,
+    },
     /// A link is gone; comes once for each `Up`, except while the transport shuts down.
     Down {
         /// Which.
@@ -147,6 +156,7 @@ pub struct Transport {
 #[derive(Debug)]
 struct Shared {
     links: Mutex<BTreeMap<LinkId, Handle>>,
+    bulk: bulk::Waiting,
     next_link: AtomicU64,
     events: mpsc::Sender<LinkEvent>,
     tasks: TaskTracker,
@@ -158,17 +168,58 @@ struct Shared {
 struct Handle {
     peer: RegionId,
     role: Role,
-    frames: mpsc::Sender<Bytes>,
-    queued_bytes: Arc<AtomicUsize>,
+    live: Queue,
+    bulk: Queue,
     /// Tells the link's task why we close it.
     close: oneshot::Sender<String>,
+}
+
+/// What waits to be written to a lane.
+#[derive(Clone, Debug)]
+struct Queue {
+    frames: mpsc::Sender<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// The other end of a [`Queue`].
+#[derive(Debug)]
+struct Queued {
+    frames: mpsc::Receiver<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn new() -> (Self, Queued) {
+        let (sender, frames) = mpsc::channel(LINK_QUEUE_FRAMES_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let queue = Self {
+            frames: sender,
+            bytes: Arc::clone(&bytes),
+        };
+        (queue, Queued { frames, bytes })
+    }
+
+    fn push(&self, frame: Bytes) -> Result<(), SendError> {
+        let size = frame.len();
+        if size > FRAME_BYTES_MAX {
+            return Err(SendError::TooLong);
+        }
+        if self.bytes.load(Ordering::Relaxed) + size > LINK_QUEUE_BYTES_MAX {
+            return Err(SendError::Full);
+        }
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.frames.try_send(frame).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::Gone,
+        })
+    }
 }
 
 /// The link task's end of a [`Handle`].
 #[derive(Debug)]
 struct Outbox {
-    frames: mpsc::Receiver<Bytes>,
-    queued_bytes: Arc<AtomicUsize>,
+    live: Queued,
+    bulk: Queued,
     close: oneshot::Receiver<String>,
 }
 
@@ -182,6 +233,7 @@ impl Transport {
         let cancel = CancellationToken::new();
         let shared = Arc::new(Shared {
             links: Mutex::new(BTreeMap::new()),
+            bulk: bulk::Waiting::default(),
             next_link: AtomicU64::new(1),
             events,
             tasks: TaskTracker::new(),
@@ -201,29 +253,20 @@ impl Transport {
     }
 
     /// Queues a frame; never waits. A link whose queue is full is closed.
-    pub fn send(&self, link: LinkId, frame: &Frame) -> Result<(), SendError> {
+    pub fn send(&self, link: LinkId, lane: Lane, frame: &Frame) -> Result<(), SendError> {
         let bytes = frame.encode();
-        let refused = {
+        let pushed = {
             let links = self.shared.links();
             let handle = links.get(&link).ok_or(SendError::Gone)?;
-            if bytes.len() > FRAME_BYTES_MAX {
-                SendError::TooLong
-            } else if handle.queued_bytes.load(Ordering::Relaxed) + bytes.len()
-                > LINK_QUEUE_BYTES_MAX
-            {
-                SendError::Full
-            } else {
-                let size = bytes.len();
-                handle.queued_bytes.fetch_add(size, Ordering::Relaxed);
-                match handle.frames.try_send(bytes) {
-                    Ok(()) => return Ok(()),
-                    Err(mpsc::error::TrySendError::Full(_)) => SendError::Full,
-                    Err(mpsc::error::TrySendError::Closed(_)) => return Err(SendError::Gone),
-                }
+            match lane {
+                Lane::Live => handle.live.push(bytes),
+                Lane::Bulk => handle.bulk.push(bytes),
             }
         };
-        self.close(link, &refused.to_string());
-        Err(refused)
+        if let Err(refused @ (SendError::Full | SendError::TooLong)) = pushed {
+            self.close(link, &refused.to_string());
+        }
+        pushed
     }
 
     /// Delivers what was sent before, for at most [`LINGER`], then closes. Unknown links are ignored.
@@ -254,20 +297,20 @@ impl Shared {
 
     fn register(&self, peer: RegionId, role: Role) -> (LinkId, Outbox) {
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
-        let (sender, frames) = mpsc::channel(LINK_QUEUE_FRAMES_MAX);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (live, live_queued) = Queue::new();
+        let (bulk, bulk_queued) = Queue::new();
         let (close, closed) = oneshot::channel();
         let handle = Handle {
             peer,
             role,
-            frames: sender,
-            queued_bytes: Arc::clone(&queued_bytes),
+            live,
+            bulk,
             close,
         };
         self.links().insert(link, handle);
         let outbox = Outbox {
-            frames,
-            queued_bytes,
+            live: live_queued,
+            bulk: bulk_queued,
             close: closed,
         };
         (link, outbox)

@@ -11,7 +11,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
-use super::{ALPN, QuicConfig, QuicError};
+use super::{ALPN, BULK_ALPN, QuicConfig, QuicError};
 use crate::id::RegionId;
 
 /// Both sides' TLS. Sessions are never resumed and 0-RTT is off: every link proves its certificate,
@@ -19,6 +19,7 @@ use crate::id::RegionId;
 pub(super) struct Tls {
     pub(super) server: Arc<QuicServerConfig>,
     pub(super) client: Arc<QuicClientConfig>,
+    pub(super) bulk_client: Arc<QuicClientConfig>,
 }
 
 impl Tls {
@@ -28,7 +29,8 @@ impl Tls {
         let roots = roots(&config.ca_pem)?;
         Ok(Self {
             server: server(config, &provider, &roots)?,
-            client: client(config, &provider, &roots)?,
+            client: client(config, &provider, &roots, ALPN)?,
+            bulk_client: client(config, &provider, &roots, BULK_ALPN)?,
         })
     }
 }
@@ -48,7 +50,7 @@ fn server(
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain(config)?, key(config)?)
         .map_err(refused)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), BULK_ALPN.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     tls.max_early_data_size = 0;
@@ -59,6 +61,7 @@ fn client(
     config: &QuicConfig,
     provider: &Arc<CryptoProvider>,
     roots: &Arc<RootCertStore>,
+    alpn: &[u8],
 ) -> Result<Arc<QuicClientConfig>, QuicError> {
     let mut tls = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -66,7 +69,7 @@ fn client(
         .with_root_certificates(Arc::clone(roots))
         .with_client_auth_cert(chain(config)?, key(config)?)
         .map_err(refused)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     tls.resumption = Resumption::disabled();
     tls.enable_early_data = false;
     Ok(Arc::new(QuicClientConfig::try_from(tls).map_err(refused)?))

@@ -5,7 +5,7 @@ use whimbrel_replication::id::{ClusterId, ShardId};
 use whimbrel_replication::link::{
     Batches, Event, Frame, Have, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role, SILENCE_TIMEOUT,
 };
-use whimbrel_replication::op::FORMAT;
+use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
 use crate::hand::{Hand, S, close_reason, hello, names, subscribe};
 use crate::sim::{SHARDS, ms, origin, region, stamp};
@@ -40,7 +40,10 @@ fn g17_peers_that_do_not_fit_are_refused() {
         "speaks protocols",
     );
     check(|h| h.protocols = (2, 1), "speaks protocols");
-    check(|h| h.format = FORMAT - 1, "reads batches up to format 0");
+    check(
+        |h| h.format = FORMAT_MIN - 1,
+        "reads batches up to format 0",
+    );
 }
 
 #[test]

@@ -5,14 +5,20 @@
 
 /// One engine by hand: each rule of the protocol on its own.
 mod engine;
+/// The feature level.
+mod formats;
 /// Frames: round trips, and bytes that are none.
 mod frames;
 /// An engine and what it is told by hand.
 mod hand;
 /// The handshake, and who gets none.
 mod handshake;
+/// What goes over which lane.
+mod lanes;
 /// Several nodes in a region.
 mod nodes;
+/// Questions that are no part of replication.
+mod questions;
 /// Whole clusters under random faults.
 mod random;
 /// Whole clusters in chosen situations.

@@ -26,6 +26,7 @@ fn subscribed(effects: &[Effect]) -> Vec<(LinkId, ShardId)> {
             Effect::Send {
                 link,
                 frame: Frame::Subscribe { shard, .. },
+                ..
             } => Some((*link, *shard)),
             _ => None,
         })

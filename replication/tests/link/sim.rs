@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ClusterId, NodeId, Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::{Alert, Effect, Engine, EngineConfig, Event, Frame, LinkId, Role};
+use whimbrel_replication::op::FORMAT;
 
 use crate::store::{Store, batch};
 
@@ -47,6 +48,7 @@ pub(crate) fn config(n: u16, regions: u16) -> EngineConfig {
         regions: (1..=regions)
             .map(|r| (region(r), format!("r{r}")))
             .collect(),
+        format: FORMAT,
     }
 }
 
@@ -330,7 +332,7 @@ impl Sim {
 
     fn effect(&mut self, n: u16, effect: Effect) {
         match effect {
-            Effect::Send { link, frame } => self.transmit(n, link, &frame),
+            Effect::Send { link, frame, .. } => self.transmit(n, link, &frame),
             Effect::ReadLog {
                 link,
                 shard,
@@ -356,6 +358,7 @@ impl Sim {
                 self.event(n, Event::SnapshotRead { link, shard, page });
             }
             Effect::MergeSnapshot { .. } => unreachable!("nobody sends a page"),
+            Effect::Question { .. } | Effect::Answered { .. } => unreachable!("nobody asks"),
             Effect::Close { link, reason } => {
                 self.closed.push((n, reason));
                 self.break_link(link);

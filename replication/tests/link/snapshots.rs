@@ -4,7 +4,7 @@ use bytes::Bytes;
 use whimbrel_replication::cursor::ShardCursor;
 use whimbrel_replication::id::OpStamp;
 use whimbrel_replication::link::{
-    Alert, Effect, Event, FETCH_DELAY, Frame, LinkId, PROTOCOL_MIN, Role, SNAPSHOT_TIMEOUT,
+    Alert, Effect, Event, FETCH_DELAY, Frame, Hello, LinkId, PROTOCOL_MIN, Role, SNAPSHOT_TIMEOUT,
     SnapshotPage, SnapshotProgress,
 };
 
@@ -55,6 +55,7 @@ fn requests(effects: &[Effect]) -> Vec<(LinkId, Option<Bytes>)> {
         Effect::Send {
             link,
             frame: Frame::SnapshotRequest { after, .. },
+            ..
         } => Some((*link, after.clone())),
         _ => None,
     };
@@ -247,4 +248,54 @@ fn g17_one_read_at_a_time_for_each_shard_of_a_link() {
         after: None,
     };
     assert!(close_reason(&hand.frame(beyond)).is_some());
+}
+
+/// What a snapshot brought of a store that is gone, beyond what anybody has of its logs, is not waited
+/// for; as long as somebody may have it, it is.
+#[test]
+fn g16_a_log_ends_where_all_regions_say_so_once_its_life_is_over() {
+    let mut hand = Hand::new();
+    let old = origin(2);
+    let is_all = |hand: &Hand| hand.engine.is_all_there_is(S, old);
+    let up = |hand: &mut Hand, link: LinkId, hello: Hello, has: u64| {
+        let peer = hello.region;
+        let role = Role::Puller;
+        hand.event(Event::Up { link, peer, role });
+        let welcome = Frame::Welcome(hello);
+        hand.event(Event::Frame {
+            link,
+            frame: welcome,
+        });
+        let cursor = whimbrel_replication::cursor::Cursor::of(S, holds(has));
+        let have = Frame::Have(whimbrel_replication::link::Have {
+            cursor,
+            unix_ms: None,
+        });
+        hand.event(Event::Frame { link, frame: have });
+    };
+    let third = Hello {
+        region: region(3),
+        region_name: "r3".into(),
+        origin: origin(3),
+        ..hello()
+    };
+    let appended = |to| Event::Appended {
+        shard: S,
+        origin: old,
+        stamp: stamp(to),
+    };
+    up(&mut hand, THIRD, third.clone(), 5);
+    up(&mut hand, LINK, hello(), 4);
+    hand.event(appended(4));
+    assert!(!is_all(&hand), "region 3 has more");
+    hand.event(appended(5));
+    assert!(!is_all(&hand), "it lives, and may write more");
+    let mut again = hello();
+    again.origin.incarnation += 1;
+    up(&mut hand, LinkId(5), again, 5);
+    assert!(is_all(&hand));
+    hand.event(Event::Down { link: THIRD });
+    assert!(!is_all(&hand), "region 3 may have got more");
+    up(&mut hand, LinkId(6), third, 6);
+    assert!(!is_all(&hand), "and it has");
 }

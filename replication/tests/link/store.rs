@@ -7,7 +7,7 @@ use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{
     ConversationId, Hlc, NodeId, OpId, OpStamp, Origin, Position, ShardId, Stamp,
 };
-use whimbrel_replication::op::{Batch, Op, OpKind};
+use whimbrel_replication::op::{Batch, FORMAT, Op, OpKind};
 
 /// A batch of one op whose text has this many bytes.
 pub(crate) fn batch(origin: Origin, number: u64, deps: ShardCursor, text: usize) -> Bytes {
@@ -26,9 +26,10 @@ pub(crate) fn batch(origin: Origin, number: u64, deps: ShardCursor, text: usize)
                 title: Some("x".repeat(text)),
                 topic: None,
             },
+            trace: None,
         }],
     }
-    .encode()
+    .encode(FORMAT)
 }
 
 pub(crate) type Log = (ShardId, Origin);

@@ -101,6 +101,12 @@ impl Side {
         .await
     }
 
+    /// Waits until a link has a lane for bulk.
+    pub(crate) async fn bulk(&mut self, link: LinkId) {
+        self.find(|event| matches!(event, LinkEvent::Bulk { link: l } if l == link).then_some(()))
+            .await;
+    }
+
     pub(crate) async fn frame(&mut self, link: LinkId) -> Frame {
         self.find(|event| match event {
             LinkEvent::Frame { link: l, frame } if l == link => Some(frame),

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 use whimbrel_replication::limits::FRAME_BYTES_MAX;
-use whimbrel_replication::quic::{ADMIT_TIMEOUT, ALPN};
+use whimbrel_replication::quic::{ADMIT_TIMEOUT, ALPN, BULK_ALPN};
 
 use crate::harness::{Ca, Identity, Side, Warnings, config, frame, peer, socket};
 
@@ -200,4 +200,14 @@ async fn g17_a_dialled_server_must_be_the_peer() {
         .filter(|line| line.contains("dial"))
         .collect();
     assert_eq!(ours.len(), 1, "{ours:#?}");
+}
+
+/// A connection for bulk belongs to a link of its own two ends, or to none.
+#[tokio::test]
+async fn g17_a_connection_for_bulk_without_its_link_is_refused() {
+    let ca = Ca::new();
+    let eu = ca.issue(&["eu"]);
+    let says = [7; 32];
+    check(&ca, Some(&eu), BULK_ALPN, Some(&says), "belongs to no link").await;
+    check(&ca, Some(&eu), BULK_ALPN, None, "said nothing in time").await;
 }

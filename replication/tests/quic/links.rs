@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::limits::FRAME_BATCHES_BYTES_MAX;
-use whimbrel_replication::link::{Batches, Frame, Role};
+use whimbrel_replication::link::{Batches, Frame, Lane, Role};
 use whimbrel_replication::quic::{LinkEvent, SendError};
 
 use crate::harness::{Ca, Side, config, frame, peer, socket};
@@ -29,12 +29,21 @@ async fn regions_dial_each_other_and_exchange_frames() {
     let mut us = Side::start(us, config(&ca, "us", vec![peer(1, "eu", &[eu_addr])]));
     for (puller, server) in [(&mut eu, &mut us)] {
         let up = puller.up(Role::Puller).await;
-        puller.transport.send(up, &frame(1)).expect("it is up");
-        puller.transport.send(up, &frame(2)).expect("it is up");
+        puller
+            .transport
+            .send(up, Lane::Live, &frame(1))
+            .expect("it is up");
+        puller
+            .transport
+            .send(up, Lane::Live, &frame(2))
+            .expect("it is up");
         let down = server.up(Role::Server).await;
         assert_eq!(server.frame(down).await, frame(1));
         assert_eq!(server.frame(down).await, frame(2));
-        server.transport.send(down, &frame(3)).expect("it is up");
+        server
+            .transport
+            .send(down, Lane::Live, &frame(3))
+            .expect("it is up");
         assert_eq!(puller.frame(up).await, frame(3));
     }
     let other = us.transport;
@@ -47,7 +56,10 @@ async fn the_certificate_says_which_region_it_is() {
     let ca = Ca::new();
     let (mut puller, mut server) = one_way(&ca);
     let link = puller.up(Role::Puller).await;
-    puller.transport.send(link, &frame(1)).expect("it is up");
+    puller
+        .transport
+        .send(link, Lane::Live, &frame(1))
+        .expect("it is up");
     let LinkEvent::Up { peer, role, .. } = server.next().await else {
         panic!("a link comes up first");
     };
@@ -59,20 +71,82 @@ async fn what_was_said_before_a_close_arrives() {
     let ca = Ca::new();
     let (mut puller, mut server) = one_way(&ca);
     let link = puller.up(Role::Puller).await;
-    puller.transport.send(link, &frame(1)).expect("it is up");
+    puller
+        .transport
+        .send(link, Lane::Live, &frame(1))
+        .expect("it is up");
     let served = server.up(Role::Server).await;
     let reason = || Frame::Refused {
         reason: "another cluster".into(),
     };
-    server.transport.send(served, &reason()).expect("it is up");
+    server
+        .transport
+        .send(served, Lane::Live, &reason())
+        .expect("it is up");
     server.transport.close(served, "another cluster");
     assert_eq!(puller.frame(link).await, reason());
     puller.down(link).await;
     assert_eq!(server.down(served).await, "another cluster");
     assert_eq!(
-        server.transport.send(served, &frame(2)),
+        server.transport.send(served, Lane::Live, &frame(2)),
         Err(SendError::Gone)
     );
+}
+
+/// Bulk comes on a connection of its own, compressed, and in order; the link is one all the same.
+#[tokio::test]
+async fn bulk_takes_a_connection_of_its_own() {
+    let ca = Ca::new();
+    let (mut puller, mut server) = one_way(&ca);
+    let link = puller.up(Role::Puller).await;
+    puller
+        .transport
+        .send(link, Lane::Live, &frame(1))
+        .expect("it is up");
+    let served = server.up(Role::Server).await;
+    server.bulk(served).await;
+    let large = |n: u64, byte: u8| {
+        let bytes =
+            (0..FRAME_BATCHES_BYTES_MAX).map(|i| byte.wrapping_mul(i as u8 ^ (i >> 9) as u8));
+        Frame::Batches(Batches {
+            shard: ShardId(0),
+            origin: Origin::from([0; 6]),
+            from: Stamp::new(n, 0),
+            to: Stamp::new(n + 1, 0),
+            batches: vec![(Stamp::new(n + 1, 0), bytes.collect::<Vec<u8>>().into())],
+        })
+    };
+    // Some of it cannot be made smaller.
+    let random: Vec<u8> = (0..FRAME_BATCHES_BYTES_MAX)
+        .map(|_| rand::random())
+        .collect();
+    let mut sent: Vec<Frame> = (0..40).map(|n| large(n, n as u8)).collect();
+    sent.push(Frame::Answer {
+        id: 1,
+        answer: Some(random.into()),
+    });
+    for frame in &sent {
+        server
+            .transport
+            .send(served, Lane::Bulk, frame)
+            .expect("it is up");
+    }
+    server
+        .transport
+        .send(served, Lane::Live, &frame(2))
+        .expect("it is up");
+    let (mut bulk, mut live) = (vec![], vec![]);
+    while bulk.len() < sent.len() || live.is_empty() {
+        match puller.frame(link).await {
+            frame @ Frame::Have(_) => live.push(frame),
+            frame => bulk.push(frame),
+        }
+    }
+    assert!(bulk == sent, "in order, and as they were sent");
+    assert_eq!(live, [frame(2)]);
+    server.transport.close(served, "enough");
+    puller.down(link).await;
+    assert_eq!(server.down(served).await, "enough");
 }
 
 #[tokio::test]
@@ -80,7 +154,10 @@ async fn a_peer_that_takes_nothing_loses_its_link() {
     let ca = Ca::new();
     let (mut puller, mut server) = one_way(&ca);
     let link = puller.up(Role::Puller).await;
-    puller.transport.send(link, &frame(1)).expect("it is up");
+    puller
+        .transport
+        .send(link, Lane::Live, &frame(1))
+        .expect("it is up");
     let served = server.up(Role::Server).await;
     // Nobody takes the puller's events any more.
     let large = Frame::Batches(Batches {
@@ -92,7 +169,7 @@ async fn a_peer_that_takes_nothing_loses_its_link() {
     });
     let refused = loop {
         tokio::task::yield_now().await;
-        if let Err(error) = server.transport.send(served, &large) {
+        if let Err(error) = server.transport.send(served, Lane::Live, &large) {
             break error;
         }
     };
@@ -116,7 +193,10 @@ async fn a_frame_that_no_peer_takes_is_not_sent() {
         to: Stamp::MAX,
         batches: vec![(Stamp::MAX, batch)],
     });
-    assert_eq!(puller.transport.send(link, &long), Err(SendError::TooLong));
+    assert_eq!(
+        puller.transport.send(link, Lane::Live, &long),
+        Err(SendError::TooLong)
+    );
     puller.down(link).await;
 }
 
@@ -145,9 +225,15 @@ fn g1_a_peer_that_was_killed_is_linked_again_soon() {
         let peers = vec![peer(2, "us", &[addr])];
         let mut puller = Side::start(socket(), config(&ca, "eu", peers));
         let link = puller.up(Role::Puller).await;
-        puller.transport.send(link, &frame(1)).expect("it is up");
+        puller
+            .transport
+            .send(link, Lane::Live, &frame(1))
+            .expect("it is up");
         let served = server.up(Role::Server).await;
-        server.transport.send(served, &frame(2)).expect("it is up");
+        server
+            .transport
+            .send(served, Lane::Live, &frame(2))
+            .expect("it is up");
         assert_eq!(puller.frame(link).await, frame(2));
         (puller, link)
     });

@@ -204,6 +204,33 @@ impl Cluster {
         REGIONS.map(|region| self.client(region, user))
     }
 
+    /// What a region's metric says, summed over its labels.
+    pub(crate) async fn metric(&self, region: &str, name: &str) -> Result<f64, String> {
+        let url = format!("{}/metrics", self.node(region).admin_url());
+        let answer = http().get(url).send().await;
+        let text = answer.map_err(|e| e.to_string())?.text().await;
+        let text = text.map_err(|e| e.to_string())?;
+        let lines = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        let values: Vec<f64> = lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        if values.is_empty() {
+            return Err(format!("no {name} in {region}"));
+        }
+        Ok(values.iter().sum())
+    }
+
+    /// What operators see of a region's replication.
+    pub(crate) async fn replication(&self, region: &str) -> Result<serde_json::Value, String> {
+        let url = format!("{}/admin/v1/replication", self.node(region).admin_url());
+        let answer = http().get(url).send().await;
+        let shown = answer.map_err(|e| e.to_string())?.json().await;
+        shown.map_err(|e| e.to_string())
+    }
+
     /// Digests of a region.
     pub(crate) async fn digests(&self, region: &str) -> Result<Digests, String> {
         let url = format!("{}/admin/v1/digests", self.node(region).admin_url());

@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(20 * 60);
 
 /// The rooms of the real export that are taken unless `WHIMBREL_GITTER_WHOLE` is set: a small part of
 /// its messages. All of it takes five minutes.
-const ROOMS_OF_REAL: &str = "12";
+const ROOMS_OF_REAL: &str = "5";
 
 /// What is to be imported.
 #[derive(Clone, Copy)]

@@ -29,6 +29,7 @@ mod chaos;
 mod clocks;
 mod convergence;
 mod kills;
+mod lag;
 mod lives;
 mod nodes;
 mod outages;
@@ -36,6 +37,7 @@ mod partition;
 mod retention;
 mod servers;
 mod slow_links;
+mod versions;
 
 // Who must not get in, and what must not get through.
 mod hostile_peers;
@@ -47,8 +49,9 @@ mod openapi;
 // What apps see of it: the SDK over regions that die.
 mod sdk;
 
-// What operators see: alert rules and dashboards.
+// What operators see: alert rules, dashboards and traces.
 mod eyes;
+mod traces;
 
 // The programs as people use them.
 mod bench;

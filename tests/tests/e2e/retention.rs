@@ -20,23 +20,11 @@ fn short(cluster: &str, region: &str) -> String {
     foundationdb::section(cluster, region) + SHORT
 }
 
-async fn metric(cluster: &Cluster, region: &str, name: &str) -> Result<f64, String> {
-    let url = format!("{}/metrics", cluster.node(region).admin_url());
-    let answer = http().get(url).send().await;
-    let text = answer.map_err(|e| e.to_string())?.text().await;
-    let text = text.map_err(|e| e.to_string())?;
-    let line = text.lines().find(|line| line.starts_with(name));
-    let value = line.and_then(|line| line.rsplit(' ').next());
-    value
-        .and_then(|value| value.parse().ok())
-        .ok_or(format!("no {name} in {region}"))
-}
-
 /// Waits until a region has trimmed as many batches as all have together at least.
 async fn trimmed(cluster: &Cluster, region: &str, batches: f64) {
     let name = "whimbrel_trimmed_batches_total";
     until("logs to be trimmed", async || {
-        let value = metric(cluster, region, name).await?;
+        let value = cluster.metric(region, name).await?;
         ensure(value >= batches, format!("{value} batches in {region}"))
     })
     .await;

@@ -84,6 +84,11 @@ fn g17_batches_into_a_store() {
 }
 
 #[test]
+fn g17_state_of_conversations_into_a_store() {
+    check("state");
+}
+
+#[test]
 fn g17_tokens_and_their_keys() {
     check("token");
 }

@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod bench;
 mod calls;
+mod capacity;
 mod connect;
 mod output;
 mod pages;
@@ -66,6 +67,7 @@ async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<()> {
         },
         Command::Export(args) => transfer::export(global, &args, out).await,
         Command::Bench(args) => bench::run(global, args, out).await,
+        Command::Capacity(args) => capacity::run(&args, out),
     }
 }
 

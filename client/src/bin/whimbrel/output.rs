@@ -33,7 +33,8 @@ impl Out {
         self.writer.write_all(b"\n")
     }
 
-    /// The answer to a write: what was answered, its cursor, and whether it was a replay.
+    /// The answer to a write: what was answered, its cursor, whether it was a replay, and the id of
+    /// the request.
     pub(crate) fn json_written<T: Serialize>(&mut self, answer: &Answer<T>) -> io::Result<()> {
         let mut all = match serde_json::to_value(&answer.value)? {
             Value::Object(all) => all,
@@ -43,6 +44,9 @@ impl Out {
         all.entry("cursor")
             .or_insert(serde_json::json!(answer.cursor));
         all.insert("replayed".to_owned(), answer.replayed.into());
+        if let Some(request) = &answer.request {
+            all.insert("request".to_owned(), request.clone().into());
+        }
         self.json(&all)
     }
 

@@ -1,11 +1,13 @@
 //! A figure, not a test: `cargo test --release -p whimbrel-node --test suite -- --ignored
 //! --nocapture store::measure`. `WHIMBREL_MEASURE_DIR` chooses the disk.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use whimbrel_node::store::{RunOptions, Store, StoreError, Transaction};
+use foundationdb_tuple::{Element, unpack};
+use whimbrel_node::store::{RangeOptions, RunOptions, Store, StoreError, Transaction, key_after};
 
 use super::embedded::open;
 
@@ -130,21 +132,14 @@ async fn bare_commits_a_second() {
     store.run(RunOptions::default(), clear).await.unwrap();
 }
 
-/// Rows and bytes of a store by the kind of their keys. `WHIMBREL_MEASURE_CLUSTER` names the cluster
-/// file, `WHIMBREL_MEASURE_PREFIX` the store's prefix.
-#[cfg(feature = "foundationdb")]
+/// Rows and bytes of a store by the kind of their keys. Both engines hold the same rows. For the embedded
+/// one `WHIMBREL_MEASURE_STORE` names a copy of the folder `store` of a node that was stopped; for
+/// FoundationDB `WHIMBREL_MEASURE_CLUSTER` the cluster file and `WHIMBREL_MEASURE_PREFIX` the prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints a figure"]
 async fn rows_and_bytes() {
-    use std::collections::BTreeMap;
-
-    use foundationdb_tuple::{Element, unpack};
-    use whimbrel_node::store::{RangeOptions, key_after};
-
-    let file = std::env::var_os("WHIMBREL_MEASURE_CLUSTER").expect("WHIMBREL_MEASURE_CLUSTER");
-    let prefix = std::env::var("WHIMBREL_MEASURE_PREFIX").unwrap_or_default();
-    let store = super::foundationdb::server::open(file.into(), &prefix);
     let mut kinds: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let store = measured_store();
     let mut begin = vec![0];
     loop {
         let from = begin.clone();
@@ -172,4 +167,14 @@ async fn rows_and_bytes() {
     for (kind, (rows, bytes)) in kinds {
         println!("{kind}: {rows} rows, {bytes} bytes");
     }
+}
+
+fn measured_store() -> Store {
+    #[cfg(feature = "foundationdb")]
+    if let Some(file) = std::env::var_os("WHIMBREL_MEASURE_CLUSTER") {
+        let prefix = std::env::var("WHIMBREL_MEASURE_PREFIX").unwrap_or_default();
+        return super::foundationdb::server::open(file.into(), &prefix);
+    }
+    let folder = std::env::var_os("WHIMBREL_MEASURE_STORE");
+    open(folder.expect("WHIMBREL_MEASURE_STORE").as_ref())
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::cursor::ShardCursor;
 use crate::id::{ConversationId, OpId};
-use crate::op::{Batch, Op, OpKind};
+use crate::op::{Batch, FORMAT, Op, OpKind};
 
 impl Row for ShardCursor {
     type Op = Place;
@@ -27,6 +27,7 @@ impl Row for ShardCursor {
                 user: "ada".into(),
                 marker: self.clone(),
             },
+            trace: None,
         };
         let batch = Batch {
             origin: origin_number(0),
@@ -35,7 +36,7 @@ impl Row for ShardCursor {
             deps: self.clone(),
             ops: vec![op],
         };
-        let read = Batch::decode(&batch.encode()).unwrap();
+        let read = Batch::decode(&batch.encode(FORMAT)).unwrap();
         match &read.ops[0].kind {
             OpKind::Read { marker, .. } if *marker == read.deps => marker.clone(),
             other => panic!("a receipt came back as {other:?}"),

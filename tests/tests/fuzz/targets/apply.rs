@@ -14,9 +14,9 @@ use whimbrel_node::identity::Identity;
 use whimbrel_node::store::embedded::{Options, SimulatedDisk};
 use whimbrel_node::store::{Embedded, Store};
 use whimbrel_replication::clock::Clock;
-use whimbrel_replication::id::{Hlc, NodeId, OpStamp, RegionId, ShardId, Stamp};
+use whimbrel_replication::id::{Hlc, NodeId, OpStamp, RegionId, Stamp};
 use whimbrel_replication::limits::BATCH_BYTES_MAX;
-use whimbrel_replication::op::{Batch, OpKind, Standing};
+use whimbrel_replication::op::{Batch, FORMAT_MIN, OpKind, Standing};
 
 use super::input::{join, parts};
 use super::sample;
@@ -31,10 +31,9 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 async fn apply(input: &[u8]) {
-    let disk = SimulatedDisk::default();
-    let store = Embedded::simulated(&disk, Options::default());
-    let store = Store::Embedded(store.expect("a new store"));
-    let (context, shard, origin) = (context(), ShardId(0), sample::origin(2));
+    let store = store();
+    let shard = sample::conversation().shard(sample::SHARDS);
+    let (context, origin) = (context(), sample::origin(2));
     let mut at = Stamp::MIN;
     for (number, part) in (1..).zip(parts(input)) {
         if part.len() > BATCH_BYTES_MAX {
@@ -46,7 +45,7 @@ async fn apply(input: &[u8]) {
         // A link takes batches of the log's origin only.
         batch.origin = origin;
         let stamp = Stamp::new(number, 0);
-        let batches = vec![(stamp, batch.encode())];
+        let batches = vec![(stamp, batch.encode(FORMAT_MIN))];
         remote::observe(&context, &batches, sample::NOW_UNIX_MS);
         let applied = remote::apply(&store, &context, None, shard, origin, at, batches).await;
         match applied {
@@ -71,7 +70,14 @@ async fn apply(input: &[u8]) {
     digests.expect("what was stored is read");
 }
 
-fn context() -> Context {
+/// A new one, in memory.
+pub(super) fn store() -> Store {
+    let disk = SimulatedDisk::default();
+    let store = Embedded::simulated(&disk, Options::default());
+    Store::Embedded(store.expect("a new store"))
+}
+
+pub(super) fn context() -> Context {
     let identity = Identity {
         cluster: sample::cluster(),
         shards: sample::SHARDS,
@@ -86,6 +92,7 @@ fn context() -> Context {
         clock: Arc::new(Mutex::new(clock.expect("a drift bound"))),
         limits: Limits::default(),
         edited_lately: Arc::default(),
+        level: Arc::default(),
     }
 }
 
@@ -93,7 +100,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let kinds = sample::kinds();
     let one_by_one = (0..).zip(&kinds).map(|(number, kind)| {
         let batch = sample::batch(number, std::slice::from_ref(kind));
-        batch.encode()
+        batch.encode(FORMAT_MIN)
     });
     let posted = |message, text: &str| OpKind::Posted {
         message,
@@ -142,16 +149,16 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         twice,
     ];
     let mut seeds = vec![
-        join([sample::batch(0, &kinds).encode()]),
+        join([sample::batch(0, &kinds).encode(FORMAT_MIN)]),
         join(one_by_one),
         join(
             kinds
                 .iter()
                 .rev()
-                .map(|kind| sample::batch(0, std::slice::from_ref(kind)).encode()),
+                .map(|kind| sample::batch(0, std::slice::from_ref(kind)).encode(FORMAT_MIN)),
         ),
     ];
-    let whole = |kinds: &Vec<OpKind>| join([sample::batch(0, kinds).encode()]);
+    let whole = |kinds: &Vec<OpKind>| join([sample::batch(0, kinds).encode(FORMAT_MIN)]);
     seeds.extend(hostile.iter().map(whole));
     seeds
 }

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{NodeId, OpStamp, Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::limits::{
-    FRAME_BYTES_MAX, INBOUND_LOG_BYTES_MAX, ORIGINS_MAX, REGIONS_MAX,
+    FRAME_BYTES_MAX, INBOUND_LOG_BYTES_MAX, LINK_QUESTIONS_MAX, ORIGINS_MAX, REGIONS_MAX,
 };
 use whimbrel_replication::link::{
     Batches, Effect, Engine, EngineConfig, Event, Frame, Have, LinkId, Role, SnapshotProgress,
 };
+use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
 use super::input::{join, parts};
 use super::memory::Bounds;
@@ -40,6 +41,8 @@ const PULL: u8 = 6;
 const WALL: u8 = 7;
 const STREAM: u8 = 8;
 const ORIGINS: u8 = 9;
+const ASK: u8 = 10;
+const SKIP: u8 = 11;
 
 /// Each part is an event: what it is, two bytes that say where, and a rest.
 pub(crate) fn run(input: &[u8]) {
@@ -59,6 +62,7 @@ struct Node {
     now: Duration,
     links: BTreeMap<LinkId, (RegionId, Role)>,
     last_link: u64,
+    last_question: u64,
     held: BTreeMap<(ShardId, Origin), Stamp>,
     /// To be answered, each once.
     asked: Vec<Effect>,
@@ -67,6 +71,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let config = EngineConfig {
+            format: FORMAT,
             cluster: sample::cluster(),
             region: RegionId(1),
             origin: sample::origin(1),
@@ -79,6 +84,7 @@ impl Node {
             now: Duration::ZERO,
             links: BTreeMap::new(),
             last_link: 0,
+            last_question: 0,
             held: BTreeMap::new(),
             asked: vec![],
         }
@@ -87,7 +93,7 @@ impl Node {
     fn take(&mut self, what: u8, a: u8, b: u8, rest: &[u8]) {
         let shard = ShardId(u16::from(b) % (sample::SHARDS + 1));
         let origin = sample::origin(u16::from(b >> 4) % 5);
-        match what % 10 {
+        match what % 12 {
             FRAME => {
                 if let Ok(frame) = Frame::decode(Bytes::copy_from_slice(rest)) {
                     self.frame(a, frame);
@@ -133,6 +139,18 @@ impl Node {
                     unix_ms: None,
                 });
                 self.frame(a, frame);
+            }
+            ASK => {
+                self.last_question += 1;
+                self.tell(Event::Ask {
+                    peer: RegionId(u16::from(a) % 6),
+                    id: self.last_question,
+                    question: Bytes::copy_from_slice(rest),
+                });
+            }
+            SKIP => {
+                let at = Stamp::new(u64::from(a), 0);
+                self.tell(Event::Skip { shard, origin, at });
             }
             _ => {}
         }
@@ -185,7 +203,7 @@ impl Node {
             if byte & 16 != 0 {
                 batch.deps = sample::cursor(&[(u16::from(byte >> 5), at)]);
             }
-            (Stamp::new(at, 0), batch.encode())
+            (Stamp::new(at, 0), batch.encode(FORMAT_MIN))
         });
         let batches: Vec<(Stamp, Bytes)> = batches.collect();
         Batches {
@@ -284,6 +302,10 @@ impl Node {
                 };
                 self.tell(Event::SnapshotMerged { shard, progress });
             }
+            Effect::Question { link, id, question } => {
+                let answer = how.is_multiple_of(2).then_some(question);
+                self.tell(Event::Answer { link, id, answer });
+            }
             _ => {}
         }
     }
@@ -311,7 +333,8 @@ impl Node {
                 Effect::Apply { .. }
                 | Effect::ReadLog { .. }
                 | Effect::ReadSnapshot { .. }
-                | Effect::MergeSnapshot { .. } => self.asked.push(effect),
+                | Effect::MergeSnapshot { .. }
+                | Effect::Question { .. } => self.asked.push(effect),
                 Effect::Close { link, .. } => {
                     self.links.remove(&link);
                 }
@@ -330,7 +353,7 @@ impl Node {
 
     fn check(&self, effect: &Effect) {
         match effect {
-            Effect::Send { link, frame } => {
+            Effect::Send { link, frame, .. } => {
                 assert!(self.links.contains_key(link), "sent on a closed link");
                 let bytes = frame.encode();
                 assert!(bytes.len() <= FRAME_BYTES_MAX);
@@ -380,6 +403,12 @@ impl Node {
                     "two merges of a shard"
                 );
             }
+            Effect::Question { link, .. } => {
+                let of_link = |asked: &&Effect| matches!(asked, Effect::Question { link: l, .. } if l == link);
+                let waiting = self.asked.iter().filter(of_link).count();
+                assert!(waiting < LINK_QUESTIONS_MAX, "{waiting} questions wait");
+            }
+            Effect::Answered { id, .. } => assert!(*id <= self.last_question),
             Effect::Close { .. } | Effect::SetTimer { .. } | Effect::Alert(_) => {}
         }
     }

@@ -5,6 +5,7 @@ use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
 use whimbrel_replication::limits::{FRAME_BYTES_MAX, ORIGINS_MAX, SHARDS_MAX};
 use whimbrel_replication::link::{Batches, Frame, Have, SnapshotPage};
+use whimbrel_replication::op::FORMAT_MIN;
 
 use super::memory::Bounds;
 use super::sample;
@@ -67,8 +68,20 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             rows: vec![(Bytes::from_static(b"key"), Bytes::from_static(b"value"))],
             next: Some(Bytes::from_static(b"key")),
         }),
+        Frame::Question {
+            id: 7,
+            question: Bytes::from_static(b"question"),
+        },
+        Frame::Answer {
+            id: 7,
+            answer: Some(Bytes::from_static(b"answer")),
+        },
+        Frame::Answer {
+            id: 8,
+            answer: None,
+        },
     ];
-    let batches = [1, 2, 4].map(|n| (Stamp::new(n, 0), sample::batch(0, &[]).encode()));
+    let batches = [1, 2, 4].map(|n| (Stamp::new(n, 0), sample::batch(0, &[]).encode(FORMAT_MIN)));
     frames.push(Frame::Batches(Batches {
         shard,
         origin,

@@ -10,6 +10,7 @@ mod frame;
 mod input;
 mod memory;
 mod sample;
+mod state;
 mod text;
 mod token;
 
@@ -28,7 +29,7 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 9] = [
     Target {
         name: "frame",
         run: frame::run,
@@ -64,6 +65,12 @@ pub(crate) const TARGETS: [Target; 8] = [
         run: apply::run,
         seeds: apply::seeds,
         tries: 150,
+    },
+    Target {
+        name: "state",
+        run: state::run,
+        seeds: state::seeds,
+        tries: 300,
     },
     Target {
         name: "token",

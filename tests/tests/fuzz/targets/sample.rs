@@ -111,6 +111,7 @@ pub(crate) fn batch(number: u64, kinds: &[OpKind]) -> Batch {
             actor: "ada".to_owned(),
             conversation: conversation(),
             kind: kind.clone(),
+            trace: None,
         }
     };
     Batch {

@@ -17,6 +17,7 @@ use whimbrel_node::nodes::{LEASE, Nodes};
 use whimbrel_node::store::{RunOptions, keys};
 use whimbrel_replication::id::{ConversationId, NodeId, ShardId, Stamp};
 use whimbrel_replication::op::ConversationKind;
+use whimbrel_replication::op::FORMAT;
 
 use super::server;
 use crate::batching::{Region, SHARDS, post};
@@ -81,7 +82,13 @@ struct Member {
 fn member(region: &Region, url: &str) -> Member {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.close();
-    let nodes = Nodes::start(&region.store, &region.identity, url, &tasks, stop.clone());
+    let nodes = Nodes::start(
+        &region.store,
+        &region.identity,
+        (url, FORMAT),
+        &tasks,
+        stop.clone(),
+    );
     Member { nodes, stop, tasks }
 }
 
