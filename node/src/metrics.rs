@@ -107,6 +107,10 @@ impl Metrics {
         let registry = Registry::new_custom(None, Some(labels))?;
         store.metrics().register(&registry)?;
         let r = &registry;
+        let version = Opts::new("whimbrel_build_info", "1; the version of the program.");
+        register(r, IntGaugeVec::new(version, &["version"]))?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         Ok(Self {
             requests: register(
                 r,

@@ -1,7 +1,9 @@
 //! A wrong config is refused at the start, with all that is wrong with it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -98,4 +100,51 @@ async fn g18_a_wrong_config_is_refused_with_all_its_errors() {
     fs::remove_file(file).unwrap();
     let (success, told) = check("serve").await;
     assert!(!success && told.contains("config.toml"), "{told}");
+}
+
+/// The config that the package brings knows all keys that the README does, and holds once it is filled in.
+#[tokio::test]
+async fn the_packaged_config_holds() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let packaged = fs::read_to_string(root.join("node/packaging/node.toml")).unwrap();
+    let folder = TempDir::with_prefix("whimbrel-e2e-").unwrap();
+    let pki = folder.path().join("pki");
+    make_pki(&pki, &["eu"]);
+    for (from, to) in [("eu.pem", "node.pem"), ("eu.key.pem", "node.key.pem")] {
+        fs::rename(pki.join(from), pki.join(to)).unwrap();
+    }
+    let filled = packaged
+        .replace("id = \"\"", &format!("id = \"{}\"", cluster_id()))
+        .replace("/var/lib/whimbrel", folder.path().to_str().unwrap());
+    // What is commented out is the default.
+    let defaults = filled.replace("\n#", "\n");
+    let defaults: String = defaults
+        .lines()
+        .filter(|line| !line.starts_with("# ") && !line.starts_with(' '))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let file = folder.path().join("node.toml");
+    for (what, config) in [("as it comes", &filled), ("with all keys", &defaults)] {
+        fs::write(&file, config).unwrap();
+        let output = command("whimbrel-node")
+            .arg("check")
+            .arg("--config")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{what}: {told}\n{config}");
+    }
+    let keys = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().map(|line| line.trim_start_matches(['#', ' ']));
+        let keys = lines.filter_map(|line| line.split_once(" = "));
+        let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let keys = keys.map(|(key, _)| key.to_owned());
+        keys.filter(|key| is_key(key)).collect()
+    };
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let (_, shown) = readme.split_once("This is all of it").expect("a whole config");
+    let shown = shown.split("```").nth(1).unwrap();
+    let lacking: Vec<_> = keys(shown).difference(&keys(&packaged)).cloned().collect();
+    assert!(lacking.is_empty(), "the packaged config lacks {lacking:?}");
 }

@@ -1,0 +1,43 @@
+# A node of Whimbrel.
+#
+#   docker build -t whimbrel-node .                                        over a store of its own
+#   docker build -t whimbrel-node-foundationdb --target foundationdb .     over FoundationDB, too
+#
+# Its config is /etc/whimbrel/node.toml, with certificates and keys beside it, readable for uid 7100; its data is in
+# /var/lib/whimbrel. In a container `listen.http` is an address that others reach, such as 0.0.0.0:7100.
+
+FROM rust:1.95-slim-bookworm AS source
+RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+
+FROM source AS build
+RUN cargo build --release --locked -p whimbrel-node -p whimbrel-client
+
+# FoundationDB's client, from its official package. Its protocol must be that of the cluster.
+FROM debian:bookworm-slim AS client
+ARG FOUNDATIONDB=7.3.63
+ADD https://github.com/apple/foundationdb/releases/download/${FOUNDATIONDB}/foundationdb-clients_${FOUNDATIONDB}-1_amd64.deb /clients.deb
+RUN dpkg --install /clients.deb
+
+FROM source AS build-foundationdb
+RUN apt-get update && apt-get install -y --no-install-recommends libclang-dev && rm -rf /var/lib/apt/lists/*
+COPY --from=client /usr/lib/libfdb_c.so /usr/lib/
+RUN cargo build --release --locked -p whimbrel-node -p whimbrel-client --features whimbrel-node/foundationdb
+
+FROM debian:bookworm-slim AS runtime
+RUN useradd --system --uid 7100 --user-group --no-create-home --home-dir /var/lib/whimbrel whimbrel \
+  && install -d -o whimbrel -g whimbrel -m 0700 /var/lib/whimbrel
+USER 7100
+VOLUME /var/lib/whimbrel
+# Clients; operators, never the public; other regions.
+EXPOSE 7100 7101 7400/udp
+ENTRYPOINT ["whimbrel-node"]
+CMD ["serve", "--config", "/etc/whimbrel/node.toml"]
+
+FROM runtime AS foundationdb
+COPY --from=client /usr/lib/libfdb_c.so /usr/lib/
+COPY --from=build-foundationdb /src/target/release/whimbrel-node /src/target/release/whimbrel /usr/local/bin/
+
+FROM runtime
+COPY --from=build /src/target/release/whimbrel-node /src/target/release/whimbrel /usr/local/bin/
