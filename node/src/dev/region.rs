@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::process::{Child, ChildStdin, Command};
@@ -15,8 +15,11 @@ use super::http;
 use super::layout::Layout;
 use super::shape::Region;
 
-/// How long a region may take until it is ready.
-const READY_MAX: Duration = Duration::from_secs(60);
+/// How long a region may say nothing until it is given up. One that answers and is not ready is waited for: it may
+/// take in what it lacks for hours.
+const SILENT_MAX: Duration = Duration::from_secs(60);
+/// How often it is told why a region is not ready.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 const READY_POLL: Duration = Duration::from_millis(50);
 const PROBE_MAX: Duration = Duration::from_secs(2);
 /// How long a region may take to stop before it is killed: all are gone within 8 s.
@@ -111,22 +114,36 @@ impl Running {
         self.pid
     }
 
-    /// Waits until the region says that it is ready.
+    /// Waits until the region says that it is ready, and tells why it is not yet.
     pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
-        let admin = self.admin;
+        let (admin, name) = (self.admin, &self.name);
         let poll = async {
-            while !is_ready(admin).await {
+            let (mut heard, mut told) = (Instant::now(), Instant::now());
+            loop {
+                match readiness(admin).await {
+                    Some(None) => return true,
+                    Some(Some(why)) => {
+                        heard = Instant::now();
+                        if told.elapsed() >= TOLD_EVERY {
+                            told = heard;
+                            println!("{name} is not ready yet: {why}");
+                        }
+                    }
+                    None if heard.elapsed() >= SILENT_MAX => return false,
+                    None => {}
+                }
                 sleep(READY_POLL).await;
             }
         };
         tokio::select! {
-            done = timeout(READY_MAX, poll) => match done {
-                Ok(()) => Ok(()),
-                Err(_) => anyhow::bail!(
-                    "{} was not ready within {} s; its log is {}{}",
-                    self.name, READY_MAX.as_secs(), self.log.display(), self.log_end()
-                ),
-            },
+            is_ready = poll => {
+                anyhow::ensure!(
+                    is_ready,
+                    "{} has said nothing for {} s; its log is {}{}",
+                    self.name, SILENT_MAX.as_secs(), self.log.display(), self.log_end()
+                );
+                Ok(())
+            }
             how = self.child.wait() => {
                 let how = how.with_context(|| format!("lost sight of {}", self.name))?;
                 anyhow::bail!(
@@ -181,8 +198,10 @@ impl Running {
     }
 }
 
-async fn is_ready(admin: SocketAddr) -> bool {
-    http::get(admin, "/readyz", PROBE_MAX)
-        .await
-        .is_ok_and(|answer| answer.status().is_success())
+/// Why a region that answers is not ready, if it is not.
+async fn readiness(admin: SocketAddr) -> Option<Option<String>> {
+    let answer = http::get(admin, "/readyz", PROBE_MAX).await.ok()?;
+    let told: serde_json::Value = serde_json::from_slice(answer.body()).ok()?;
+    let why = told["status"].as_str()?;
+    Some((!answer.status().is_success()).then(|| why.to_owned()))
 }

@@ -143,7 +143,9 @@ async fn the_packaged_config_holds() {
         keys.filter(|key| is_key(key)).collect()
     };
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let (_, shown) = readme.split_once("This is all of it").expect("a whole config");
+    let (_, shown) = readme
+        .split_once("This is all of it")
+        .expect("a whole config");
     let shown = shown.split("```").nth(1).unwrap();
     let lacking: Vec<_> = keys(shown).difference(&keys(&packaged)).cloned().collect();
     assert!(lacking.is_empty(), "the packaged config lacks {lacking:?}");

@@ -207,6 +207,36 @@ fn shorter(span: &str) -> String {
     format!("{}s", number.parse::<u32>().unwrap() * minutes * 2)
 }
 
+/// Prometheus takes the query of each panel, and those of embedded regions show something.
+async fn panels_show(prometheus: &Prometheus, region: &str) {
+    for (path, json) in files("dashboards", "json") {
+        let dashboard: Value = serde_json::from_str(&json).unwrap();
+        let mut found = Vec::new();
+        queries(&dashboard["panels"], &mut found);
+        let mut empty = BTreeSet::new();
+        for query in &found {
+            let query = query
+                .replace("$__rate_interval", "20s")
+                .replace("$region", region);
+            let shown = prometheus.ask(&query).await;
+            let shown = shown.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            if shown.is_empty() && !query.contains(OF_FOUNDATIONDB) {
+                empty.insert(query);
+            }
+        }
+        println!(
+            "{}: {} queries, empty: {empty:#?}",
+            path.display(),
+            found.len()
+        );
+        assert!(
+            2 * empty.len() < found.len(),
+            "{}: {empty:#?}",
+            path.display()
+        );
+    }
+}
+
 /// Whether a region that runs something new is found well, in a short bake.
 async fn bake(prometheus: &Prometheus, region: &str) -> bool {
     let mut bake = Command::new(Path::new(OPERATIONS).join("bake.sh"));
@@ -214,7 +244,10 @@ async fn bake(prometheus: &Prometheus, region: &str) -> bool {
         .env("BAKE_STEP_S", "1")
         .stdin(Stdio::null());
     let output = within("the bake", bake.output()).await.unwrap();
-    println!("bake of {region}: {}", String::from_utf8_lossy(&output.stderr));
+    println!(
+        "bake of {region}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.status.success()
 }
 
@@ -370,6 +403,7 @@ async fn a_region_that_dies_has_one_alert_until_it_is_back() {
     })
     .await;
     assert!(bake(&prometheus, "eu").await, "a region that is well");
+    panels_show(&prometheus, "us").await;
     // Nothing else did fire, at any time.
     assert_eq!(
         prometheus.firing("10m").await.unwrap(),
