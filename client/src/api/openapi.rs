@@ -64,6 +64,8 @@ forms! {
     User = text(NAME, 1, limits::USER_BYTES_MAX), "ada";
     /// Name of a region.
     RegionName = text(r"^[a-z0-9-]+$", 1, 32), "eu";
+    /// The id of a request: a trace id of W3C Trace Context.
+    RequestId = text(r"^[0-9a-f]{32}$", 32, 32), "4bf92f3577b34da6a3ce929d0e0e4736";
     /// A time: RFC 3339 in UTC with milliseconds.
     Time = text(r"^-?[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$", 24, 27)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))), "2026-11-23T09:13:17.042Z";

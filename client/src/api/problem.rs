@@ -40,7 +40,7 @@ pub struct Problem {
     pub available: Option<String>,
     /// The request's id, as in `Whimbrel-Request`: the region's log knows it by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(value_type = form::RequestId, required = false))]
     pub request: Option<String>,
 }
 

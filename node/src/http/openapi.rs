@@ -14,7 +14,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Header, OpenApi, Ref, RefOr};
 use utoipa::{OpenApi as _, ToResponse, ToSchema as _};
-use whimbrel_client::api::openapi::{Cursor, RegionName, forms};
+use whimbrel_client::api::openapi::{Cursor, RegionName, RequestId, forms};
 use whimbrel_client::api::{Event, Problem};
 
 use super::request::NoQuery;
@@ -86,6 +86,12 @@ fn headers() -> impl Iterator<Item = (&'static str, Header)> {
             "Whimbrel-Region",
             reference(RegionName::name()),
             "The region that answered.",
+        ),
+        (
+            "Whimbrel-Request",
+            reference(RequestId::name()),
+            "The request's id: the trace id of its `traceparent` (W3C Trace Context), or one that was made. \
+             Logs and traces of all regions know it by that.",
         ),
         (
             "Whimbrel-Cursor",
@@ -184,6 +190,7 @@ fn surround(operation: &mut Operation, is_write: bool) {
         let RefOr::T(answer) = answer else { continue };
         let mut put = |name: &str| answer.headers.insert(name.to_owned(), header_ref(name));
         put("Whimbrel-Region");
+        put("Whimbrel-Request");
         if status.starts_with('2') && (has_key || reads_after) {
             put("Whimbrel-Cursor");
         }

@@ -120,7 +120,7 @@ fn problem(status: u16, description: &str, codes: &[ProblemCode], example: Failu
         .schema(Some(schema))
         .example(Some(json!(example)))
         .build();
-    let mut headers = vec!["Whimbrel-Region"];
+    let mut headers = vec!["Whimbrel-Region", "Whimbrel-Request"];
     match status {
         401 => headers.push("WWW-Authenticate"),
         429 => headers.extend([
