@@ -258,9 +258,12 @@ struct Prometheus {
 }
 
 impl Prometheus {
+    /// With what a bake asks it by.
     fn is_installed() -> bool {
-        let mut asked = std::process::Command::new("prometheus");
-        asked.arg("--version").output().is_ok()
+        ["prometheus", "curl", "jq"].iter().all(|program| {
+            let mut asked = std::process::Command::new(program);
+            asked.arg("--version").output().is_ok()
+        })
     }
 
     fn start(folder: &Path, cluster: &DevCluster) -> Self {
@@ -341,7 +344,7 @@ async fn a_region_that_dies_has_one_alert_until_it_is_back() {
     // Longer than the `for` of all that must stay silent about links and nodes.
     const OUTAGE: Duration = Duration::from_secs(16);
     if !Prometheus::is_installed() {
-        println!("skipped: alerts of a region that dies (prometheus is not installed)");
+        println!("skipped: alerts of a region that dies (prometheus, curl or jq is not installed)");
         return;
     }
     let _turn = turn().await;
