@@ -160,7 +160,8 @@ impl Case {
         let user = plan.users()[0].clone();
         let poster = Poster {
             session: load.session(&user),
-            ways: cluster.ways(&user)?,
+            // How long a region takes is what probes are for.
+            ways: cluster.patient_ways(&user)?,
             conversation: conversations[0].clone(),
         };
         let sampler = Sampler::start(&cluster, load.clock());

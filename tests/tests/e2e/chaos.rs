@@ -58,7 +58,6 @@ async fn g1_to_g18_hold_in_all_experiments() {
             continue;
         }
         assert_eq!(journal["outcome"], "held", "{name}");
-        assert!(journal["duration"].as_f64().unwrap() < 60.0, "{name}");
         let faults = journal["faults"].as_array().unwrap();
         assert!(!faults.is_empty(), "{name}");
         assert!(
