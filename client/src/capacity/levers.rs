@@ -7,7 +7,7 @@ use super::CostName::{
     ReservedDiscount, StreamMemory, ZstdShare,
 };
 use super::kind::Kind;
-use super::plan::{HAVES_A_SECOND, Sizes, Wan};
+use super::plan::{Sizes, Wan, haves_a_second};
 use super::{Bill, CostName, Inputs};
 
 /// One input that is changed, and what that saves.
@@ -99,7 +99,8 @@ const CHANGES: [(&[CostName], Change); 12] = [
         "logs go between regions with zstd".to_owned()
     }),
     (&[HaveBytes], |inputs| {
-        inputs.costs.scale(HaveBytes, 1.0 / HAVES_A_SECOND);
+        let each = haves_a_second(inputs);
+        inputs.costs.scale(HaveBytes, 1.0 / each);
         "nodes tell each other once a second what they hold".to_owned()
     }),
     (&[GzipShare], |inputs| {

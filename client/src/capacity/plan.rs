@@ -23,7 +23,9 @@ pub(super) const PULLING_NODES_MAX: f64 = 8.0;
 /// Sent but not acknowledged on one link (`LINK_UNACKED_BYTES_MAX`).
 const LINK_CREDIT_BYTES: f64 = (8u64 << 20) as f64;
 /// Changes of what a region holds are told at most so often, on each link (`HAVE_INTERVAL`).
-pub(super) const HAVES_A_SECOND: f64 = 20.0;
+const HAVES_A_SECOND: f64 = 20.0;
+/// All that a region holds is told so often, on each link (`HEARTBEAT`).
+const HEARTBEATS_A_SECOND: f64 = 1.0;
 /// One node in each of three zones.
 const NODES_MIN: f64 = 3.0;
 /// Of the stateless processes, for the same reason as of nodes.
@@ -329,22 +331,29 @@ pub struct Wan {
     pub credit_used: f64,
 }
 
+/// How often a node tells on one link how far a log has come: as it grows, and with each heartbeat.
+pub(super) fn haves_a_second(inputs: &Inputs) -> f64 {
+    let mean = Rates::of(inputs).writes / inputs.load.peak_factor;
+    let logs = f64::from(inputs.regions.shards) * f64::from(inputs.regions.count);
+    (mean / logs).min(HAVES_A_SECOND) + HEARTBEATS_A_SECOND
+}
+
 impl Wan {
     pub(super) fn of(inputs: &Inputs, nodes: f64) -> Self {
         let rates = Rates::of(inputs);
         let regions = f64::from(inputs.regions.count);
         let peers = regions - 1.0;
         let a_day = SECONDS_A_DAY / inputs.load.peak_factor;
-        let logs: f64 = Kind::ALL
+        let written: f64 = Kind::ALL
             .into_iter()
             .map(|kind| kind.of(&rates) * kind.wan_bytes(inputs))
             .sum();
         // Each node dials each node of each other region; both ends tell what they hold.
         let links = regions * peers * nodes * nodes;
         let shards = f64::from(inputs.regions.shards);
-        let changes = (rates.writes / inputs.load.peak_factor / shards).min(HAVES_A_SECOND);
-        let told = 2.0 * links * shards * regions * changes * inputs.costs.of(HaveBytes);
-        let logs_a_day = logs * a_day * peers;
+        let told =
+            2.0 * links * shards * regions * haves_a_second(inputs) * inputs.costs.of(HaveBytes);
+        let logs_a_day = written * a_day * peers;
         let told_a_day = told * SECONDS_A_DAY;
         let all_up = Demand::at_peak(inputs, regions);
         Self {

@@ -119,7 +119,7 @@ pub struct Hello {
 /// What a region has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Have {
-    /// Whole batches only. Shards that it does not name have not changed.
+    /// Whole batches only. Logs that it does not name have not changed.
     pub cursor: Cursor,
     /// The sender's wall clock, in Unix milliseconds; `None` if it was not told.
     pub unix_ms: Option<i64>,

@@ -61,17 +61,17 @@ impl Held {
         self.0.keys().copied()
     }
 
-    pub(super) fn shard(&self, shard: ShardId) -> ShardCursor {
-        self.0
-            .range(shard_range(shard))
-            .map(|(key, stamp)| (key.origin, OpStamp::whole(*stamp)))
-            .collect()
+    pub(super) fn cursor(&self) -> Cursor {
+        self.cursor_of(self.0.keys().copied())
     }
 
-    pub(super) fn cursor(&self) -> Cursor {
+    /// Of these logs alone.
+    pub(super) fn cursor_of(&self, logs: impl IntoIterator<Item = LogKey>) -> Cursor {
         let mut cursor = Cursor::new();
-        for (key, stamp) in &self.0 {
-            cursor.advance(key.shard, key.origin, OpStamp::whole(*stamp));
+        for key in logs {
+            if let Some(stamp) = self.0.get(&key) {
+                cursor.advance(key.shard, key.origin, OpStamp::whole(*stamp));
+            }
         }
         cursor
     }

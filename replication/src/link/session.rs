@@ -29,8 +29,8 @@ pub(super) struct Link {
     /// When it was last found to bring nothing although its peer has more; nothing came since.
     stalled_at: Option<Duration>,
     had_at: Option<Duration>,
-    /// Shards whose cursor changed since we told it here.
-    changed: BTreeSet<ShardId>,
+    /// Logs that have grown since we told it here.
+    changed: BTreeSet<LogKey>,
     /// What the peer subscribed to.
     pub(super) serves: BTreeMap<LogKey, Serve>,
     pub(super) live: Credit,
@@ -477,14 +477,14 @@ impl Engine {
         let Some(state) = self.links.get_mut(&link).filter(|state| state.open) else {
             return;
         };
-        state.changed.insert(key.shard);
+        state.changed.insert(key);
         let at = state.had_at.map_or(self.now, |had| had + HAVE_INTERVAL);
         if !self.timers.is_set(Timer::Have(link)) {
             self.timers.set(Timer::Have(link), at.max(self.now));
         }
     }
 
-    /// Tells what we hold: everything, or the shards that changed since.
+    /// Tells what we hold: everything, or the logs that have grown since.
     pub(super) fn send_have(&mut self, link: LinkId, all: bool) {
         let unix_ms = self.wall_now();
         let Some(state) = self.links.get_mut(&link) else {
@@ -495,10 +495,7 @@ impl Engine {
         let cursor = if all {
             self.held.cursor()
         } else {
-            changed
-                .into_iter()
-                .map(|shard| (shard, self.held.shard(shard)))
-                .collect()
+            self.held.cursor_of(changed)
         };
         self.timers.cancel(Timer::Have(link));
         if all {

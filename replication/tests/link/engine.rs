@@ -5,7 +5,9 @@ use whimbrel_replication::id::{OpStamp, Origin, RegionId};
 use whimbrel_replication::limits::{
     INBOUND_LOG_BYTES_MAX, LOG_READ_BYTES_MAX, SUBSCRIPTION_UNACKED_BYTES_MAX,
 };
-use whimbrel_replication::link::{Alert, Effect, Event, Frame, Have, Role};
+use whimbrel_replication::link::{
+    Alert, Effect, Event, Frame, HAVE_INTERVAL, HEARTBEAT, Have, Role,
+};
 
 use crate::hand::{Hand, S, appended, applies, close_reason, names, reads, sent, subscribe};
 use crate::sim::{ms, origin, region, stamp};
@@ -205,6 +207,30 @@ fn the_log_is_read_only_as_far_as_credit_allows() {
         unix_ms: None,
     }));
     assert!(reads(&effects).is_empty());
+}
+
+/// Between heartbeats what is told grows with what was written, not with the number of origins.
+#[test]
+fn only_logs_that_have_grown_are_told() {
+    let mut hand = Hand::open(Role::Server);
+    let foreign = |to| Event::Appended {
+        shard: S,
+        origin: origin(3),
+        stamp: stamp(to),
+    };
+    hand.event(appended(1));
+    hand.event(foreign(1));
+    hand.now += HEARTBEAT;
+    hand.event(Event::Timer);
+    hand.event(foreign(2));
+    hand.now += HAVE_INTERVAL;
+    let effects = hand.event(Event::Timer);
+    let told = sent(&effects).into_iter().filter_map(|frame| match frame {
+        Frame::Have(have) => have.cursor.shard(S),
+        _ => None,
+    });
+    let told: Vec<_> = told.flat_map(ShardCursor::iter).collect();
+    assert_eq!(told, [(origin(3), OpStamp::whole(stamp(2)))]);
 }
 
 #[test]
