@@ -190,6 +190,11 @@ async fn replication(State(app): State<Arc<App>>) -> Result<Response, Failure> {
 
 /// Passes the batch that a log stopped at: it is not applied here, now or later.
 async fn skip(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Failure> {
+    // Browsers add it to each POST, and nothing else does: a page must not act for who looks at it.
+    if parts.headers.contains_key(header::ORIGIN) {
+        let detail = "a browser asks for this; an operator's own tool, as curl, is what it is for";
+        return Err(Failure::new(ProblemCode::Forbidden, detail));
+    }
     let query = Query::read(&parts, &["shard", "origin", "at"])?;
     let wanted = |name: &str| {
         let missing = "is needed, as `stopped` in /admin/v1/replication has it";

@@ -143,19 +143,23 @@ async fn g4_an_operator_can_pass_a_batch_that_cannot_be_applied() {
         "{}/admin/v1/replication/skip",
         cluster.node("us").admin_url()
     );
-    let skip = async |at: &str| {
+    let ask = |at: &str| {
         let text = |name: &str| log[name].as_str().unwrap_or_default().to_owned();
         let query = [
             ("shard", log["shard"].to_string()),
             ("origin", text("origin")),
             ("at", at.to_owned()),
         ];
-        let url = reqwest::Url::parse_with_params(&url, &query).unwrap();
-        http().post(url).send().await.unwrap()
+        http().post(reqwest::Url::parse_with_params(&url, &query).unwrap())
     };
+    let skip = async |at: &str| ask(at).send().await.unwrap();
+    // A page that an operator's browser shows may not do it.
+    let right = log["at"].as_str().unwrap();
+    let page = ask(right).header("origin", "https://example.com");
+    assert_eq!(page.send().await.unwrap().status(), 403);
     let wrong = skip("00000000000000000000").await;
     assert_eq!(wrong.status(), 404, "{}", wrong.text().await.unwrap());
-    let right = skip(log["at"].as_str().unwrap()).await;
+    let right = skip(right).await;
     assert_eq!(right.status(), 202, "{}", right.text().await.unwrap());
     // It goes on, and the audit finds what was passed and fetches what it did.
     let ben = cluster.client("us", "ben");
