@@ -96,7 +96,7 @@ enum Command {
 #[derive(Args)]
 struct SimulateArgs {
     /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first one
     #[arg(long, value_name = "S", default_value_t = 0)]

@@ -77,6 +77,7 @@ pub(super) fn run(arguments: &RunArguments, dev: &Path) -> anyhow::Result<(Strin
     for (case, ground) in cases.iter().zip(&grounds) {
         case.lacks(ground)?;
     }
+    arguments.check_outputs()?;
     eprintln!("--seed {seed} takes the same chances again");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -107,6 +108,19 @@ impl RunArguments {
             data: self.data.clone(),
             name: name.to_owned(),
         }))
+    }
+
+    /// What comes of many minutes must not be lost for a mistyped path.
+    fn check_outputs(&self) -> anyhow::Result<()> {
+        let outputs = [&self.journal, &self.report, &self.junit];
+        for file in outputs.into_iter().flatten() {
+            fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
     }
 
     fn write(&self, journals: &[Journal]) -> anyhow::Result<()> {

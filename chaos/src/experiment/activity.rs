@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use whimbrel_client::api::ProblemCode;
 
 use super::{Guarantee, Offset, Span};
 use crate::link::Faults;
@@ -149,7 +150,7 @@ pub enum Probe {
         /// How long it is counted.
         over: Span,
     },
-    /// Milliseconds that the slowest of 20 posts takes to be acked by a region alone.
+    /// Milliseconds until a region alone acks a post: the median of several.
     AckMillis {
         /// Which.
         region: String,
@@ -178,6 +179,53 @@ pub enum Probe {
         /// Which.
         region: String,
     },
+}
+
+impl Probe {
+    /// Errs where nothing that it gives would be tolerated.
+    pub(super) fn check_tolerance(&self, tolerance: &Tolerance) -> Result<(), String> {
+        let value = match tolerance {
+            Tolerance::Range(Range { range, .. }) if range[0] > range[1] => {
+                return Err(format!(
+                    "no number is in {tolerance}; give the smaller one first"
+                ));
+            }
+            Tolerance::Range(_) => None,
+            Tolerance::Exactly(value) => Some(value),
+        };
+        let (can_be, gives) = match self {
+            Self::Readiness { .. } => (
+                value.is_some_and(Value::is_string),
+                "`ready`, why a region is not, or `no answer`",
+            ),
+            Self::Post { .. } => (
+                value.is_some_and(is_fate_of_a_post),
+                "`acked`, the code of a problem such as `store_unavailable`, or `no answer`",
+            ),
+            Self::Converged {} | Self::Ended { .. } => {
+                (value.is_some_and(Value::is_boolean), "true or false")
+            }
+            Self::Acks { .. }
+            | Self::AckMillis { .. }
+            | Self::Lag { .. }
+            | Self::SeenMillis { .. } => (
+                value.is_none_or(Value::is_number),
+                "a number; give one or a range",
+            ),
+        };
+        if can_be {
+            Ok(())
+        } else {
+            Err(format!(
+                "`tolerance` is {tolerance}; this probe gives {gives}"
+            ))
+        }
+    }
+}
+
+fn is_fate_of_a_post(value: &Value) -> bool {
+    let is_code = || ProblemCode::deserialize(value).is_ok();
+    value == "acked" || value == "no answer" || is_code()
 }
 
 /// One region, or all.

@@ -54,6 +54,11 @@ impl Experiment {
             self.check_activity(activity)
                 .map_err(|reason| (at, reason))?;
         }
+        for (name, scaled) in &self.configuration {
+            scaled
+                .check()
+                .map_err(|reason| (format!("configuration.{name}"), reason))?;
+        }
         let load = &self.load;
         for (name, count) in [("writers", load.writers), ("listeners", load.listeners)] {
             if !(1..=100).contains(&count) {
@@ -103,6 +108,11 @@ impl Experiment {
             && one == other
         {
             return Err(format!("`{one}` is named twice; name two regions"));
+        }
+        if let Task::Probe(probe) = &activity.task
+            && let Some(tolerance) = &activity.tolerance
+        {
+            probe.check_tolerance(tolerance)?;
         }
         for span in activity.spans() {
             if let super::Span::Named(name) = span

@@ -72,6 +72,51 @@ fn shipped_experiments_are_experiments() {
     }
 }
 
+/// A mistyped tolerance is no broken promise of the cluster.
+#[test]
+fn a_tolerance_is_one_that_a_probe_can_meet() {
+    let with = |func: &str, arguments: &Value, tolerance: Value| {
+        let mut json = small();
+        let mut probe = step("probe", func, arguments.clone());
+        probe["tolerance"] = tolerance;
+        json["method"] = json!([probe]);
+        parse(&json).map(drop).map_err(|(_, why)| why)
+    };
+    let range = |from: u8, to: u8| json!({"type": "range", "range": [from, to]});
+    let eu = json!({"region": "eu"});
+    for (func, arguments, right, wrong) in [
+        (
+            "post",
+            &eu,
+            vec![json!("acked"), json!("no answer"), json!("forbidden")],
+            vec![json!("purple"), json!(5), range(1, 2)],
+        ),
+        ("readiness", &eu, vec![json!("ready")], vec![json!(true)]),
+        ("ended", &eu, vec![json!(true)], vec![json!("true")]),
+        (
+            "ack_millis",
+            &eu,
+            vec![json!(5), range(1, 5), range(5, 5)],
+            vec![json!("fast"), range(5, 1)],
+        ),
+    ] {
+        for tolerance in right {
+            assert_eq!(with(func, arguments, tolerance), Ok(()), "{func}");
+        }
+        for tolerance in wrong {
+            let why = with(func, arguments, tolerance.clone());
+            assert!(why.is_err(), "{func} takes {tolerance}");
+        }
+    }
+    let mut json = small();
+    json["configuration"] = json!({"hold": {"long": "1s", "short": "2s"}});
+    let (at, why) = parse(&json).unwrap_err();
+    assert_eq!(
+        (at.as_str(), why.contains("swap")),
+        ("configuration.hold", true)
+    );
+}
+
 /// Each step that the program knows, as it may be written.
 fn all_steps() -> Vec<Value> {
     let eu = || json!({"region": "eu"});

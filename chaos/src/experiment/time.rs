@@ -7,6 +7,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+/// No step takes longer: what is meant to last is a mistyped unit.
+const TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// A length of time: `60s`, `1.5s`, `80ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -29,11 +32,16 @@ impl TryFrom<String> for Time {
 
     fn try_from(text: String) -> Result<Self, String> {
         let parsed: Result<SignedDuration, _> = text.parse();
-        parsed
-            .ok()
-            .and_then(|time| Duration::try_from(time).ok())
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is no time; write one such as 60s, 1.5s or 80ms"))
+        let time = parsed.ok().and_then(|time| Duration::try_from(time).ok());
+        let Some(time) = time else {
+            return Err(format!(
+                "`{text}` is no time; write one such as 60s, 1.5s or 80ms"
+            ));
+        };
+        if time > TIME_MAX {
+            return Err(format!("`{text}` is longer than an hour; give 1h at most"));
+        }
+        Ok(Self(time))
     }
 }
 
@@ -99,6 +107,15 @@ pub struct Scaled {
     short: Time,
 }
 
+impl Scaled {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.short.get() > self.long.get() {
+            return Err("`short` is longer than `long`; swap them".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// A time, or the name of one: `${hold}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -150,6 +167,7 @@ mod tests {
         for text in ["60", "-1s", "", "${hold}"] {
             assert!(time(text).unwrap_err().contains("such as 60s"), "{text}");
         }
+        assert!(time("61m").unwrap_err().contains("1h at most"));
         let offset = |text: &str| Offset::try_from(text.to_owned());
         assert_eq!(offset("+10m").unwrap().millis, 600_000);
         assert_eq!(offset("-300ms").unwrap().to_string(), "-300ms");

@@ -23,18 +23,19 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<R
     let style = style.expect("the template is well-formed");
     let bar = ProgressBar::new(seeds).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
+    let begun = AtomicU64::new(0);
     let violated: Mutex<Option<Report>> = Mutex::new(None);
     let (sum, runs) = (Mutex::new(Counts::default()), AtomicU64::new(0));
     let lock = || violated.lock().unwrap_or_else(PoisonError::into_inner);
     let began = Instant::now();
     let worker = || {
         while lock().is_none() {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
+            let nth = begun.fetch_add(1, Ordering::Relaxed);
+            if nth >= seeds {
                 return;
             }
-            let report = run(seed);
+            // After the last seed comes the first.
+            let report = run(from.wrapping_add(nth));
             runs.fetch_add(1, Ordering::Relaxed);
             bar.inc(1);
             bar.suspend(|| each(&report));

@@ -55,8 +55,8 @@ variable "port_base" {
   default     = 17000
 
   validation {
-    condition     = var.port_base >= 1024 && var.port_base + 10 * max(0, var.regions[*].number...) + 2 <= 65535
-    error_message = "With these regions port_base must be in 1024 to ${65533 - 10 * max(0, var.regions[*].number...)}: choose a lower one."
+    condition     = floor(var.port_base) == var.port_base && var.port_base >= 1024 && var.port_base + 10 * max(0, var.regions[*].number...) + 2 <= 65535
+    error_message = "With these regions port_base must be a whole number in 1024 to ${65533 - 10 * max(0, var.regions[*].number...)}: choose a lower one."
   }
 }
 
@@ -84,8 +84,8 @@ variable "drain_ms" {
   default     = 3000
 
   validation {
-    condition     = var.drain_ms >= 0 && var.drain_ms <= 60000
-    error_message = "drain_ms is outside 0 to 60000 milliseconds: 3000 is long enough for most calls."
+    condition     = floor(var.drain_ms) == var.drain_ms && var.drain_ms >= 0 && var.drain_ms <= 60000
+    error_message = "drain_ms is not a whole number in 0 to 60000 milliseconds: 3000 is long enough for most calls."
   }
 }
 
