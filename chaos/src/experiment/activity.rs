@@ -224,7 +224,7 @@ impl Probe {
 }
 
 fn is_fate_of_a_post(value: &Value) -> bool {
-    let is_code = || ProblemCode::deserialize(value).is_ok();
+    let is_code = || ProblemCode::deserialize(value).is_ok_and(|code| code != ProblemCode::Unknown);
     value == "acked" || value == "no answer" || is_code()
 }
 
