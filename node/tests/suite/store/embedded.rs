@@ -1,6 +1,8 @@
 //! The embedded engine: the common suite, and its own bounds.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -166,4 +168,64 @@ async fn counts_and_sizes() {
     let registry = prometheus::Registry::new();
     metrics.register(&registry).unwrap();
     assert_eq!(registry.gather().len(), 10);
+}
+
+/// G1: what a full disk or a crash cut short at any byte is no commit, and costs no other.
+#[tokio::test]
+async fn g1_a_journal_that_is_torn_anywhere_in_its_last_write_opens() {
+    let (store, dir) = fresh();
+    let set = async |key: &[u8]| {
+        let tx = store.begin().unwrap();
+        tx.set(key, &[b'v'; 308]);
+        tx.commit().await.unwrap();
+    };
+    set(b"whole").await;
+    let (file, from) = journal_end(dir.path());
+    set(b"torn").await;
+    let (_, to) = journal_end(dir.path());
+    assert!(to > from + 308, "{from} to {to}");
+    drop(store);
+
+    let written = fs::read(dir.path().join(&file)).unwrap();
+    let full = written.len() as u64;
+    // Each byte of what stands before the value and behind it; of the value some.
+    let cuts = (from..to).filter(|cut| *cut < from + 80 || to - cut < 40 || cut % 50 == 0);
+    for cut in cuts {
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(dir.path(), copy.path());
+        let journal = File::create(copy.path().join(&file)).unwrap();
+        (&journal).write_all(&written[..cut]).unwrap();
+        journal.set_len(full).unwrap();
+        let rows = scan(&open(copy.path())).await;
+        assert!(rows.contains_key(&b"whole"[..]), "cut at {cut}");
+        assert!(!rows.contains_key(&b"torn"[..]), "cut at {cut}");
+    }
+}
+
+/// The journal of a store, and where what was written into it ends: zeros follow.
+fn journal_end(dir: &Path) -> (PathBuf, usize) {
+    let files = fs::read_dir(dir.join("data"))
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let mut journals = files.filter(|file| file.extension().is_some_and(|end| end == "jnl"));
+    let journal = journals.next().expect("a store has a journal");
+    let bytes = fs::read(&journal).unwrap();
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1);
+    (journal.strip_prefix(dir).unwrap().to_owned(), end)
+}
+
+/// But the journal.
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else if entry.path().extension().is_none_or(|end| end != "jnl") {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
