@@ -331,11 +331,12 @@ pub struct Wan {
     pub credit_used: f64,
 }
 
-/// How often a node tells on one link how far a log has come: as it grows, and with each heartbeat.
+/// How often a node tells on one link how far a log has come: as it grows, and with each heartbeat, after which the
+/// next change waits as long as after any other.
 pub(super) fn haves_a_second(inputs: &Inputs) -> f64 {
     let mean = Rates::of(inputs).writes / inputs.load.peak_factor;
     let logs = f64::from(inputs.regions.shards) * f64::from(inputs.regions.count);
-    (mean / logs).min(HAVES_A_SECOND) + HEARTBEATS_A_SECOND
+    (mean / logs + HEARTBEATS_A_SECOND).min(HAVES_A_SECOND)
 }
 
 impl Wan {

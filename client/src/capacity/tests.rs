@@ -77,12 +77,12 @@ fn sums_by_hand() {
     assert_eq!(store.storage_by_disk, 53.0);
     assert_eq!(store.processes, 3.0 + 4.0 + 53.0);
 
-    // Each message goes to two other regions. Six pairs of 3 x 3 links, both ways, tell 20 times a second,
-    // and once with a heartbeat, of 10 shards with 3 logs each.
+    // Each message goes to two other regions. Six pairs of 3 x 3 links, both ways, tell 20 times a second
+    // of 10 shards with 3 logs each.
     near(plan.wan.logs_a_day, 864e6 * 300.0 * 2.0);
     near(
         plan.wan.told_a_day,
-        2.0 * 54.0 * 30.0 * 10.0 * 21.0 * 86_400.0,
+        2.0 * 54.0 * 30.0 * 10.0 * 20.0 * 86_400.0,
     );
 
     // An hour: 36M messages. Free are half of 3 nodes for 500 us each, and of 3 stateless processes for
