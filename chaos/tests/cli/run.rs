@@ -80,6 +80,19 @@ fn what_cannot_be_is_said_before_anything_starts() {
     );
 }
 
+/// What comes of many minutes is not lost for a mistyped path.
+#[test]
+fn outputs_that_cannot_be_written_are_refused_before_anything_starts() {
+    let kill = shipped("region-killed");
+    let kill = kill.to_str().unwrap();
+    for output in ["--journal", "--report", "--junit"] {
+        let arguments = ["run", "--node", "/bin/true", output, "/nowhere/file", kill];
+        fails(&arguments, "cannot write /nowhere/file");
+        let told = String::from_utf8(chaos(&arguments).stderr).unwrap();
+        assert!(!told.contains("--seed"), "it began: {told}");
+    }
+}
+
 /// What a run cannot begin is told in all its files, and not as a success.
 #[test]
 fn an_experiment_that_cannot_be_run_is_told_so() {

@@ -28,6 +28,19 @@ fn g1_to_g13_hold_over_a_hundred_seeds() {
     assert!(sum.cuts > SEEDS && sum.steps > SEEDS, "{sum}");
 }
 
+/// After the last seed comes the first; no others are run.
+#[test]
+fn as_many_seeds_are_run_as_are_asked_for() {
+    let seeds = Mutex::new(Vec::new());
+    let violated = run_all(u64::MAX, 2, |report| {
+        seeds.lock().unwrap().push(report.seed);
+    });
+    assert!(violated.is_none(), "a seed at the edge broke a promise");
+    let mut seeds = seeds.into_inner().unwrap();
+    seeds.sort_unstable();
+    assert_eq!(seeds, [0, u64::MAX]);
+}
+
 #[test]
 fn equal_seeds_give_equal_traces() {
     for seed in 1_000..1_003 {
