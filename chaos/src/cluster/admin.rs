@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use whimbrel_client::api::Digests;
 
-/// A frozen region must not hold up who asks.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Digests of much take longer.
-const DIGESTS_MAX: Duration = Duration::from_secs(20);
+/// A frozen region must not hold up who asks whether it is ready.
+const READINESS_MAX: Duration = Duration::from_secs(2);
+/// What reads a store takes longer, with much in it or on a slow disk.
+const READ_MAX: Duration = Duration::from_secs(20);
 
 /// Asks admin listeners.
 #[derive(Clone, Debug)]
@@ -59,21 +59,22 @@ impl Admin {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .tls_certs_only([])
-            .timeout(ANSWER_MAX)
+            .timeout(READ_MAX)
             .build()
             .context("cannot make an HTTP client")?;
         Ok(Self { http })
     }
 
-    async fn get<T: DeserializeOwned>(&self, url: String, time: Duration) -> anyhow::Result<T> {
-        let answer = self.http.get(&url).timeout(time).send().await?;
+    async fn get<T: DeserializeOwned>(&self, url: String) -> anyhow::Result<T> {
+        let answer = self.http.get(&url).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
     /// `ready`, why it is not, or `no answer`.
     pub async fn readiness(&self, admin_url: &str) -> String {
         let asked = async {
-            let answer = self.http.get(format!("{admin_url}/readyz")).send().await?;
+            let asked = self.http.get(format!("{admin_url}/readyz"));
+            let answer = asked.timeout(READINESS_MAX).send().await?;
             answer.json::<Value>().await
         };
         let answer = asked.await.ok();
@@ -83,13 +84,11 @@ impl Admin {
 
     /// Links.
     pub async fn replication(&self, admin_url: &str) -> anyhow::Result<Replication> {
-        let url = format!("{admin_url}/admin/v1/replication");
-        self.get(url, ANSWER_MAX).await
+        self.get(format!("{admin_url}/admin/v1/replication")).await
     }
 
     /// Digests of all conversations.
     pub async fn digests(&self, admin_url: &str) -> anyhow::Result<Digests> {
-        let url = format!("{admin_url}/admin/v1/digests");
-        self.get(url, DIGESTS_MAX).await
+        self.get(format!("{admin_url}/admin/v1/digests")).await
     }
 }

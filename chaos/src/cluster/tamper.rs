@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 /// How long strace may take to attach or to let go.
-const STRACE_MAX: Duration = Duration::from_secs(10);
+const STRACE_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What becomes of calls that sync files.

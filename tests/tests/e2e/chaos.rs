@@ -11,7 +11,7 @@ use crate::harness::turn;
 use crate::programs::{command, program};
 
 /// How many experiments run at once: they wait more than they work.
-const JOBS: &str = "4";
+const JOBS: &str = "3";
 
 /// G1 to G18, but for G5, G16 and G17: what each experiment puts to the test holds, all its faults
 /// did bite, and nothing is left behind.
