@@ -19,6 +19,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use rand::Rng as _;
+use whimbrel_client::api::header::TRACEPARENT;
 use whimbrel_replication::id::ShardId;
 use whimbrel_replication::op::Trace;
 
@@ -27,10 +28,13 @@ fn tracer() -> BoxedTracer {
     global::tracer("whimbrel-node")
 }
 
-/// Begins a request: goes on with the caller's trace, or begins one.
+/// Begins a request: goes on with the caller's trace, or begins one where it names none, or several.
 pub fn begin(headers: &HeaderMap, method: &str, route: &str) -> Context {
     let propagator = TraceContextPropagator::new();
-    let caller = propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers));
+    let caller = match headers.get_all(TRACEPARENT).iter().count() {
+        1 => propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers)),
+        _ => Context::new(),
+    };
     let tracer = tracer();
     let span = tracer
         .span_builder(format!("{method} {route}"))
@@ -137,4 +141,31 @@ fn span_context(trace: Trace) -> SpanContext {
         true,
         TraceState::NONE,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_request_goes_on_with_the_one_trace_that_it_names() {
+        let (first, second) = (
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        );
+        let trace_of = |named: &[&'static str]| {
+            let named = named.iter().map(|value| HeaderValue::from_static(value));
+            let name = axum::http::HeaderName::from_static(TRACEPARENT);
+            let headers: HeaderMap = named.map(|value| (name.clone(), value)).collect();
+            id(&begin(&headers, "GET", "/")).to_string()
+        };
+        assert_eq!(trace_of(&[first]), first[3..35]);
+        for others in [&[][..], &[first, second], &[first, first], &["00-zz"]] {
+            let made = trace_of(others);
+            assert!(made != first[3..35] && made != second[3..35], "{others:?}");
+            assert_ne!(made, "0".repeat(32), "{others:?}");
+        }
+    }
 }

@@ -96,6 +96,11 @@ fn what_makes_no_plan_is_refused() {
             "there is no unit cost `post.nod`",
         ),
         (&["--cost", "gzip.page_part=2"], "must be 0 to 1"),
+        (
+            &["--cost", "post.node_us=1", "--cost", "post.node_us=2"],
+            "`post.node_us` is given twice",
+        ),
+        (&["--price-wan-gb", "-1"], "it is a number, such as"),
         (&["--markdown", "--json"], "cannot be used with"),
     ] {
         let output = run(&[&["capacity"], args].concat());

@@ -160,7 +160,9 @@ It makes users and conversations of its own, which stay. Ctrl-C prints what was 
 Latencies are in milliseconds, in the JSON in microseconds.")]
     Bench(bench::Bench),
     /// Plan how much of everything a cluster needs, and what it costs
-    #[command(after_help = "\
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
 It asks no cluster. Figures come from unit costs that our benchmarks measured, from some that are
 extrapolated from these, and from guesses; each row says on which of them it stands, and the last
 tables list them. Prices are guesses: put in yours.
@@ -170,7 +172,8 @@ Examples:
   whimbrel capacity --daily-users 100M --regions 3 --regions-down 1
   whimbrel capacity --daily-users 250K --actions-per-user 40 --posts 60 --pages 20 --markers 10
   whimbrel capacity --cost post.node_us=180,post.fdb_us=150 --price-wan-gb 0.02
-  whimbrel capacity --json | jq .plan.bill.million_messages")]
+  whimbrel capacity --json | jq .plan.bill.million_messages"
+    )]
     Capacity(Box<capacity::Capacity>),
 }
 

@@ -1,5 +1,7 @@
 //! `whimbrel capacity`: a plan as tables, as JSON, or as Markdown for a document.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use whimbrel_client::capacity::{Inputs, Plan, Table, plan, tables};
 
@@ -9,7 +11,13 @@ use crate::usage;
 
 pub(crate) fn run(args: &Capacity, out: &mut Out) -> anyhow::Result<()> {
     let mut inputs = args.inputs();
+    let mut names = BTreeSet::new();
     for (name, value) in &args.costs {
+        if !names.insert(name) {
+            return Err(usage(format!(
+                "--cost: `{name}` is given twice; give it once"
+            )));
+        }
         let given = inputs.costs.give(name, *value);
         given.map_err(|why| usage(format!("--cost: {why}")))?;
     }
