@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::Cursor;
@@ -94,6 +94,9 @@ pub struct Replicator {
     answers: mpsc::Sender<Event>,
     publish: watch::Sender<Arc<Peers>>,
     tasks: TaskTracker,
+    /// Held by the one that reads a log from the store: peers that are behind want many at once, and local writes
+    /// would wait for a processor behind all of them.
+    log_read: Arc<Mutex<()>>,
     started: Instant,
     timer: Option<Instant>,
     lags: BTreeMap<RegionId, Lag>,
@@ -204,6 +207,7 @@ impl Replicator {
             answers,
             publish,
             tasks,
+            log_read: Arc::default(),
             started: Instant::now(),
             timer: None,
             lags: BTreeMap::new(),

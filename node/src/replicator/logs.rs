@@ -22,8 +22,11 @@ impl Replicator {
         bytes_max: usize,
     ) {
         let (store, answers) = (self.context.store.clone(), self.answers.clone());
+        let turns = self.log_read.clone();
         self.tasks.spawn(async move {
+            let turn = turns.lock().await;
             let read = remote::log_after(&store, shard, origin, from, bytes_max).await;
+            drop(turn);
             let batches = match read {
                 Ok(LogPage::Batches(batches)) => batches,
                 Ok(LogPage::Trimmed(floor)) => {
