@@ -43,4 +43,5 @@ pub mod trace;
 pub mod trim;
 pub mod view;
 pub mod vitals;
+pub mod whole;
 pub mod wiring;

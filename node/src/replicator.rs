@@ -36,6 +36,7 @@ use crate::peers_hold;
 use crate::skip::{self, Skipped};
 use crate::store::{Store, StoreError};
 use crate::tailer::{Appended, Tailers};
+use crate::whole;
 use clocks::Clocks;
 use lag::{Backlog, Lag};
 use logs::log_read;
@@ -56,6 +57,8 @@ const TICK: Duration = Duration::from_secs(1);
 const UNHEARD_GRACE: Duration = Duration::from_secs(10);
 /// After its start a node waits so long for links before it counts a peer as out of reach.
 const LINK_GRACE: Duration = Duration::from_secs(2);
+/// And so long, where its store was never whole, before it counts itself as the first region there is.
+const FIRST_LINK_GRACE: Duration = Duration::from_secs(30);
 /// A region that was not heard of for so long counts as down, before its link breaks.
 const SILENT: Duration = Duration::from_secs(3);
 /// Both clocks are read within so long, or not compared.
@@ -129,6 +132,8 @@ pub struct Known {
     pub formats: BTreeMap<RegionId, u32>,
     /// Batches that are to be passed.
     pub skipped: Vec<Skipped>,
+    /// The store has once held all that they held.
+    pub whole: bool,
 }
 
 impl Known {
@@ -142,6 +147,7 @@ impl Known {
             holds: peers_hold::load(store).await?,
             formats: level::load(store).await?,
             skipped: skip::all(store).await?,
+            whole: whole::load(store).await?,
         })
     }
 }
@@ -150,8 +156,11 @@ impl Known {
 /// they were first reached.
 #[derive(Default)]
 struct Readiness {
-    targets: BTreeMap<RegionId, Cursor>,
+    /// With the life of the peer's store: what one held whose disk is gone may never come.
+    targets: BTreeMap<RegionId, (Option<Origin>, Cursor)>,
     reached: bool,
+    /// The store has once held all that others held, now or before this node's start.
+    whole: bool,
 }
 
 impl Replicator {
@@ -197,6 +206,7 @@ impl Replicator {
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
         let starting = Peers {
             unready: Some("starting"),
+            whole: known.whole,
             ..Peers::default()
         };
         let (publish, peers) = watch::channel(Arc::new(starting));
@@ -216,7 +226,10 @@ impl Replicator {
             told: BTreeSet::new(),
             checks: Arc::default(),
             heard: BTreeMap::new(),
-            readiness: Readiness::default(),
+            readiness: Readiness {
+                whole: known.whole,
+                ..Readiness::default()
+            },
             clocks,
             tails: Tails::default(),
             formats: known.formats,
@@ -587,6 +600,7 @@ impl Replicator {
             by_region,
             stopped,
             unready,
+            whole: self.readiness.whole,
         }));
     }
 
@@ -644,18 +658,21 @@ impl Replicator {
         }
         let told = |region: &RegionId| self.told.contains(region);
         for (region, peer) in peers.iter().filter(|(region, _)| told(region)) {
-            self.readiness
-                .targets
-                .entry(*region)
-                .or_insert_with(|| peer.holds.clone());
+            let target = self.readiness.targets.entry(*region);
+            let target = target.or_insert_with(|| (peer.origin, peer.holds.clone()));
+            if target.0 != peer.origin {
+                *target = (peer.origin, peer.holds.clone());
+            }
         }
-        if self.readiness.targets.len() < peers.len() && self.started.elapsed() < LINK_GRACE {
+        let (known, running) = (self.readiness.targets.len(), self.started.elapsed());
+        let is_first = known == 0 && !self.readiness.whole;
+        if known < peers.len() && (running < LINK_GRACE || is_first && running < FIRST_LINK_GRACE) {
             return Some("waiting for links to other regions");
         }
         if self.checks.load(Ordering::Acquire) > 0 {
             return Some("comparing the own log with what peers hold of it");
         }
-        if self.context.gate.open() && self.readiness.targets.is_empty() && !self.is_alone() {
+        if self.context.gate.open() && known == 0 && !self.is_alone() {
             tracing::warn!(
                 "no other region was heard, so nobody can tell whether this store is whole; writes \
                  are taken all the same. If it came back from a backup, stop this node at once and \
@@ -663,7 +680,7 @@ impl Replicator {
             );
         }
         let held = self.context.tailers.held_all();
-        let caught_up = self.readiness.targets.values().all(|target| {
+        let caught_up = self.readiness.targets.values().all(|(_, target)| {
             target.iter().all(|(shard, wanted)| {
                 held.shard(shard)
                     .is_some_and(|held| held.covers_all(wanted))
@@ -673,6 +690,20 @@ impl Replicator {
             return Some("catching up with other regions");
         }
         self.readiness.reached = true;
+        // Where nobody was heard, nobody can tell.
+        if !self.readiness.whole && (known > 0 || self.is_alone()) {
+            self.note_whole();
+        }
+        self.readiness.whole = true;
         None
+    }
+
+    fn note_whole(&self) {
+        let store = self.context.store.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = whole::save(&store).await {
+                tracing::warn!(%error, "that this store is whole was not noted; it waits for its peers at its next start too");
+            }
+        });
     }
 }

@@ -185,7 +185,7 @@ async fn answer(app: &Arc<App>, route: &str, request: Request, next: Next) -> Re
     // Whether it can be read is said by the calls that wait for it.
     let after = After::read(request.headers()).ok().flatten();
     let is_of_state = !matches!(route, "/v1/regions" | "/v1/openapi.json" | "none");
-    let mut response = if is_of_state && !app.tailers.is_showing() {
+    let mut response = if is_of_state && !app.shows() {
         Failure::catching_up().into_response()
     } else if waits(route) {
         guarded(request, next).await

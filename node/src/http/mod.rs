@@ -84,6 +84,11 @@ pub struct App {
 }
 
 impl App {
+    /// Whether all that the store lacks is not there.
+    fn shows(&self) -> bool {
+        self.tailers.is_showing() && self.peers.borrow().whole
+    }
+
     fn session_context(&self) -> SessionContext {
         SessionContext {
             store: self.store.clone(),

@@ -130,6 +130,8 @@ pub struct Peers {
     pub stopped: Vec<StoppedLog>,
     /// Why the node is not ready, if it isn't.
     pub unready: Option<&'static str>,
+    /// The store has once held all that they held: what it does not have is not there.
+    pub whole: bool,
 }
 
 impl Peers {

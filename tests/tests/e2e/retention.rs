@@ -93,9 +93,9 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
         match page {
             Ok(page) => Ok(page.value.messages),
             Err(error) => {
-                let known = error.code().is_none_or(|code| {
-                    matches!(code, ProblemCode::NotCaughtUp | ProblemCode::NotFound)
-                });
+                let known = error
+                    .code()
+                    .is_none_or(|code| code == ProblemCode::NotCaughtUp);
                 assert!(known, "{error}");
                 Err(error)
             }
