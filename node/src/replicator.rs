@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::cursor::Cursor;
@@ -39,7 +39,7 @@ use crate::tailer::{Appended, Tailers};
 use crate::whole;
 use clocks::Clocks;
 use lag::{Backlog, Lag};
-use logs::log_read;
+use logs::{LaneLocks, log_read};
 use peers::PeerView;
 pub use peers::{PeerHealth, Peers, StoppedLog};
 use tails::Tails;
@@ -97,9 +97,9 @@ pub struct Replicator {
     answers: mpsc::Sender<Event>,
     publish: watch::Sender<Arc<Peers>>,
     tasks: TaskTracker,
-    /// Held by the one that reads a log from the store: peers that are behind want many at once, and local writes
-    /// would wait for a processor behind all of them.
-    log_read: Arc<Mutex<()>>,
+    /// Held by the one of each lane that reads a log from the store: peers that are behind want many at once, and
+    /// local writes would wait for a processor behind all of them.
+    log_reads: LaneLocks,
     started: Instant,
     timer: Option<Instant>,
     lags: BTreeMap<RegionId, Lag>,
@@ -217,7 +217,7 @@ impl Replicator {
             answers,
             publish,
             tasks,
-            log_read: Arc::default(),
+            log_reads: LaneLocks::default(),
             started: Instant::now(),
             timer: None,
             lags: BTreeMap::new(),
@@ -372,6 +372,7 @@ impl Replicator {
             }
             Effect::ReadLog {
                 link,
+                lane,
                 shard,
                 origin,
                 from,
@@ -380,7 +381,7 @@ impl Replicator {
                 if let Some(batches) = self.tails.after(shard, origin, from, bytes_max) {
                     return Some(log_read((link, shard, origin, from), batches));
                 }
-                self.read_log((link, shard, origin, from), bytes_max);
+                self.read_log((link, shard, origin, from), lane, bytes_max);
             }
             Effect::Apply {
                 shard,

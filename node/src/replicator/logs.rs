@@ -1,10 +1,12 @@
 //! Logs: read for peers, applied from peers, and the own one compared with what peers hold of it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
+use tokio::sync::Mutex;
 use whimbrel_replication::id::{Origin, ShardId, Stamp};
-use whimbrel_replication::link::{Event, LinkId};
+use whimbrel_replication::link::{Event, Lane, LinkId};
 use whimbrel_replication::op::Trace;
 
 use super::{FAULT_PAUSE, Replicator, ReplicatorContext};
@@ -15,14 +17,31 @@ use crate::skip;
 use crate::store::{RunOptions, StoreError};
 use crate::trace;
 
+/// One lock for each lane of links.
+#[derive(Default)]
+pub(super) struct LaneLocks {
+    live: Arc<Mutex<()>>,
+    bulk: Arc<Mutex<()>>,
+}
+
+impl LaneLocks {
+    fn of(&self, lane: Lane) -> Arc<Mutex<()>> {
+        match lane {
+            Lane::Live => self.live.clone(),
+            Lane::Bulk => self.bulk.clone(),
+        }
+    }
+}
+
 impl Replicator {
     pub(super) fn read_log(
         &self,
         (link, shard, origin, from): (LinkId, ShardId, Origin, Stamp),
+        lane: Lane,
         bytes_max: usize,
     ) {
         let (store, answers) = (self.context.store.clone(), self.answers.clone());
-        let turns = self.log_read.clone();
+        let turns = self.log_reads.of(lane);
         self.tasks.spawn(async move {
             let turn = turns.lock().await;
             let read = remote::log_after(&store, shard, origin, from, bytes_max).await;

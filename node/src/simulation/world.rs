@@ -436,6 +436,7 @@ impl World {
                 origin,
                 from,
                 bytes_max,
+                ..
             } => {
                 let after = self.ms(0..3);
                 let read = What::Read {

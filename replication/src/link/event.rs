@@ -182,6 +182,8 @@ pub enum Effect {
     ReadLog {
         /// For whom; to be repeated in the answer.
         link: LinkId,
+        /// On which of its lanes the batches will go: reads for one must not wait for those for the other.
+        lane: Lane,
         /// Shard of the log.
         shard: ShardId,
         /// Origin of the log.

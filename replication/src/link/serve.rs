@@ -187,6 +187,7 @@ impl Engine {
         credit.reads.insert(key);
         self.effects.push(Effect::ReadLog {
             link,
+            lane,
             shard: key.shard,
             origin: key.origin,
             from,

@@ -339,6 +339,7 @@ impl Sim {
                 origin,
                 from,
                 bytes_max,
+                ..
             } => {
                 let after = ms(self.rng.random_range(0..3));
                 self.later(n, after, What::Read(link, shard, origin, from, bytes_max));

@@ -255,6 +255,7 @@ impl Node {
                 origin,
                 from,
                 bytes_max,
+                ..
             } => {
                 let held = self.held((shard, origin));
                 let event = match how % 4 {
