@@ -5,6 +5,7 @@ mod clocks;
 mod lag;
 mod logs;
 mod peers;
+mod readiness;
 mod snapshots;
 mod tails;
 mod unreplicated;
@@ -42,6 +43,7 @@ use lag::{Backlog, Lag};
 use logs::{LaneLocks, log_read};
 use peers::PeerView;
 pub use peers::{PeerHealth, Peers, StoppedLog};
+use readiness::Readiness;
 use tails::Tails;
 pub use unreplicated::{Unreplicated, UnreplicatedShard, unreplicated};
 
@@ -55,10 +57,6 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_secs(1);
 /// After its start a node takes no lag of a peer that it has not heard of.
 const UNHEARD_GRACE: Duration = Duration::from_secs(10);
-/// After its start a node waits so long for links before it counts a peer as out of reach.
-const LINK_GRACE: Duration = Duration::from_secs(2);
-/// And so long, where its store was never whole, before it counts itself as the first region there is.
-const FIRST_LINK_GRACE: Duration = Duration::from_secs(30);
 /// A region that was not heard of for so long counts as down, before its link breaks.
 const SILENT: Duration = Duration::from_secs(3);
 /// Both clocks are read within so long, or not compared.
@@ -152,17 +150,6 @@ impl Known {
     }
 }
 
-/// Ready once the node has caught up with every peer that it can reach, as those peers were when
-/// they were first reached.
-#[derive(Default)]
-struct Readiness {
-    /// With the life of the peer's store: what one held whose disk is gone may never come.
-    targets: BTreeMap<RegionId, (Option<Origin>, Cursor)>,
-    reached: bool,
-    /// The store has once held all that others held, now or before this node's start.
-    whole: bool,
-}
-
 impl Replicator {
     /// Starts from what the store holds, and says that peers hold.
     pub fn new(
@@ -226,10 +213,7 @@ impl Replicator {
             told: BTreeSet::new(),
             checks: Arc::default(),
             heard: BTreeMap::new(),
-            readiness: Readiness {
-                whole: known.whole,
-                ..Readiness::default()
-            },
+            readiness: Readiness::new(known.whole),
             clocks,
             tails: Tails::default(),
             formats: known.formats,
@@ -276,6 +260,8 @@ impl Replicator {
                 Some(event) = links.recv() => match event {
                     LinkEvent::Up { link, peer, role } => {
                         self.peers.insert(link, peer);
+                        // It may be another life of its store, of which nothing is known before it has told.
+                        self.told.remove(&peer);
                         self.hear(link);
                         Event::Up { link, peer, role }
                     }
@@ -601,7 +587,7 @@ impl Replicator {
             by_region,
             stopped,
             unready,
-            whole: self.readiness.whole,
+            whole: self.readiness.is_whole(),
         }));
     }
 
@@ -654,48 +640,38 @@ impl Replicator {
         if !self.context.tailers.is_showing() {
             return Some("being rebuilt from other regions");
         }
-        if self.readiness.reached {
+        if self.readiness.is_reached() {
             return None;
         }
-        let told = |region: &RegionId| self.told.contains(region);
-        for (region, peer) in peers.iter().filter(|(region, _)| told(region)) {
-            let target = self.readiness.targets.entry(*region);
-            let target = target.or_insert_with(|| (peer.origin, peer.holds.clone()));
-            if target.0 != peer.origin {
-                *target = (peer.origin, peer.holds.clone());
+        for (region, peer) in peers {
+            if self.told.contains(region) {
+                self.readiness.hear(*region, peer.origin, &peer.holds);
             }
         }
-        let (known, running) = (self.readiness.targets.len(), self.started.elapsed());
-        let is_first = known == 0 && !self.readiness.whole;
-        if known < peers.len() && (running < LINK_GRACE || is_first && running < FIRST_LINK_GRACE) {
+        if self
+            .readiness
+            .waits_for_links(peers.len(), self.started.elapsed())
+        {
             return Some("waiting for links to other regions");
         }
         if self.checks.load(Ordering::Acquire) > 0 {
             return Some("comparing the own log with what peers hold of it");
         }
-        if self.context.gate.open() && known == 0 && !self.is_alone() {
+        let nobody_can_tell = !self.readiness.has_heard_any() && !self.is_alone();
+        if self.context.gate.open() && nobody_can_tell {
             tracing::warn!(
                 "no other region was heard, so nobody can tell whether this store is whole; writes \
                  are taken all the same. If it came back from a backup, stop this node at once and \
                  run `whimbrel-node restored`"
             );
         }
-        let held = self.context.tailers.held_all();
-        let caught_up = self.readiness.targets.values().all(|(_, target)| {
-            target.iter().all(|(shard, wanted)| {
-                held.shard(shard)
-                    .is_some_and(|held| held.covers_all(wanted))
-            })
-        });
-        if !caught_up {
+        let was_whole = self.readiness.is_whole();
+        if !self.readiness.reach(&self.context.tailers.held_all()) {
             return Some("catching up with other regions");
         }
-        self.readiness.reached = true;
-        // Where nobody was heard, nobody can tell.
-        if !self.readiness.whole && (known > 0 || self.is_alone()) {
+        if !was_whole && !nobody_can_tell {
             self.note_whole();
         }
-        self.readiness.whole = true;
         None
     }
 

@@ -10,7 +10,7 @@ use crate::store::{RunOptions, Store, StoreError, keys};
 /// Those of the store.
 pub async fn save(store: &Store) -> Result<(), StoreError> {
     let saved = store.run(RunOptions::default(), |tx| async move {
-        tx.set(&keys::meta("whole"), &[]);
+        tx.set(&keys::whole(), &[]);
         Ok(())
     });
     saved.await.map(drop)
@@ -23,7 +23,7 @@ pub async fn save(store: &Store) -> Result<(), StoreError> {
 /// Those of the store.
 pub async fn load(store: &Store) -> Result<bool, StoreError> {
     let read = store.read(RunOptions::default(), |tx| async move {
-        Ok(tx.get(&keys::meta("whole"), true).await?.is_some())
+        Ok(tx.get(&keys::whole(), true).await?.is_some())
     });
     read.await
 }

@@ -67,6 +67,11 @@ pub fn metas() -> Range {
     below(pack(&("meta",)))
 }
 
+/// `whole`: there once the store has held all that its peers held. It moves with the rest of a store.
+pub fn whole() -> Vec<u8> {
+    pack(&("whole",))
+}
+
 /// `n/next`: the next node number, an 8-byte little-endian counter.
 pub fn next_node() -> Vec<u8> {
     pack(&("n", "next"))

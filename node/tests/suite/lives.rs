@@ -9,7 +9,7 @@ use whimbrel_node::config::Config;
 use whimbrel_node::migrate::{self, Progress, Summary};
 use whimbrel_node::store::embedded::Options;
 use whimbrel_node::store::{Embedded, RunOptions, Store};
-use whimbrel_node::{origin, restored};
+use whimbrel_node::{origin, restored, whole};
 use whimbrel_replication::cursor::ShardCursor;
 use whimbrel_replication::id::{ConversationId, Origin, ShardId};
 use whimbrel_replication::op::ConversationKind;
@@ -147,6 +147,8 @@ fn copied_before(steps: &[Progress]) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g1_g4_a_store_moves_whole_and_goes_on_where_it_was_interrupted() {
     let old = Old::new().await;
+    assert!(!whole::load(&old.store).await.unwrap());
+    whole::save(&old.store).await.unwrap();
     let to = old.target().await;
     let (moved, steps) = old.migrate_until(&to, is_copy).await.unwrap();
     assert_eq!(moved, None, "interrupted");
@@ -194,6 +196,7 @@ async fn g1_g4_a_store_moves_whole_and_goes_on_where_it_was_interrupted() {
     let there = old.held(&to, moved.after).await;
     let here = old.held(&old.store, back).await;
     assert_eq!(there.get(&moved.before), here.get(&moved.before));
+    assert!(whole::load(&to).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

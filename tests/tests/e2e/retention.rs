@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use whimbrel_client::api::{EventKind, ProblemCode};
+use whimbrel_client::api::{EventKind, Message, ProblemCode};
 use whimbrel_client::{Client, Error};
 
 use crate::foundationdb;
@@ -28,6 +29,32 @@ async fn trimmed(cluster: &Cluster, region: &str, batches: f64) {
         ensure(value >= batches, format!("{value} batches in {region}"))
     })
     .await;
+}
+
+/// Ends eu, and leaves it nothing of its store.
+async fn lose_disk_of_eu(cluster: &mut Cluster, test: &str, more: &str) {
+    cluster.kill("eu").await;
+    if foundationdb::is_asked_for_in("eu") {
+        let section = foundationdb::own_section(test, "eu") + more;
+        cluster.node_mut("eu").set_store(section);
+    } else {
+        fs::remove_dir_all(cluster.folder().join("eu/data")).unwrap();
+    }
+}
+
+/// The newest messages. A region that is not there, or says that it has not caught up, is an error;
+/// any other answer would be taken for what is.
+async fn page_if_caught_up(reader: &Client, conversation: &str) -> Result<Vec<Message>, Error> {
+    match reader.messages(conversation).limit(200).await {
+        Ok(page) => Ok(page.value.messages),
+        Err(error) => {
+            let is_known = error
+                .code()
+                .is_none_or(|code| code == ProblemCode::NotCaughtUp);
+            assert!(is_known, "{error}");
+            Err(error)
+        }
+    }
 }
 
 /// G16: a region whose disk is gone is built anew while others write; it serves nothing before it has
@@ -58,13 +85,7 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
         trimmed(&cluster, region, 200.0).await;
     }
 
-    cluster.kill("eu").await;
-    if foundationdb::is_asked_for_in("eu") {
-        let section = foundationdb::own_section("rebuilt", "eu") + SHORT;
-        cluster.node_mut("eu").set_store(section);
-    } else {
-        fs::remove_dir_all(cluster.folder().join("eu/data")).unwrap();
-    }
+    lose_disk_of_eu(&mut cluster, "rebuilt", SHORT).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let (ana, id, stop) = (ana.clone(), id.clone(), stop.clone());
@@ -89,17 +110,7 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
     .await;
     // Nothing of it, or all that there was.
     let first = until("an answer of the new region", async || {
-        let page = reader.messages(&id).limit(200).await;
-        match page {
-            Ok(page) => Ok(page.value.messages),
-            Err(error) => {
-                let known = error
-                    .code()
-                    .is_none_or(|code| code == ProblemCode::NotCaughtUp);
-                assert!(known, "{error}");
-                Err(error)
-            }
-        }
+        page_if_caught_up(&reader, &id).await
     })
     .await;
     assert!(first.len() >= 200, "{} messages", first.len());
@@ -125,6 +136,44 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
     assert_eq!(texts(&seen).last(), Some(&"from the new region"));
 }
 
+/// G16: a region without data does not even say what is not there while it cannot know; also where it
+/// needs no snapshot, and hears of nobody for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn g16_a_region_without_data_does_not_answer_for_it() {
+    let mut cluster = Cluster::start().await;
+    let ana = cluster.client("us", "ana");
+    let id = group(&ana, &["ben"]).await;
+    for nth in 0..50 {
+        say(&ana, &id, &format!("old {nth}")).await;
+    }
+    cluster.converged().await;
+    lose_disk_of_eu(&mut cluster, "unheard", "").await;
+    cluster.cut("eu", "us");
+    cluster.cut("eu", "ap");
+    cluster.node_mut("eu").start();
+    let reader = cluster.client("eu", "ben");
+    // For longer than a node with data waits for links.
+    let mut refusals = Vec::new();
+    until("enough refusals", async || {
+        let error = page_if_caught_up(&reader, &id).await.unwrap_err();
+        if error.code().is_some() {
+            let post = reader.post(&id, &text("too early")).await.unwrap_err();
+            assert_eq!(post.code(), Some(ProblemCode::NotCaughtUp), "{post}");
+            refusals.push(Instant::now());
+        }
+        let since = refusals.first().map_or(Duration::ZERO, Instant::elapsed);
+        ensure(since > Duration::from_secs(5), format!("{since:?}"))
+    })
+    .await;
+    cluster.heal_all();
+    let first = until("an answer of the new region", async || {
+        page_if_caught_up(&reader, &id).await
+    })
+    .await;
+    assert_eq!(first.len(), 50);
+    cluster.converged().await;
+}
+
 /// G1: what a region that is away lacks is kept for it, also by a node that was started anew meanwhile;
 /// it goes on with the logs when it comes back.
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +196,7 @@ async fn g1_logs_are_kept_for_a_region_that_is_away() {
     cluster.stop("eu").await;
     cluster.restart("eu").await;
     // Older than the least retention, and looked at several times.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     cluster.restart("us").await;
     cluster.converged().await;
     let log = cluster.node("us").log();

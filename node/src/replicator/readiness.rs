@@ -1,0 +1,146 @@
+//! When a node may serve: once it has caught up with every peer that it can reach, as those peers were when they were
+//! first reached.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::id::{Origin, RegionId};
+
+/// After its start a node waits so long for links before it counts a peer as out of reach.
+const LINK_GRACE: Duration = Duration::from_secs(2);
+/// And so long, where its store was never whole, before it counts itself as the first region there is.
+const FIRST_LINK_GRACE: Duration = Duration::from_secs(30);
+
+/// How far a node is on its way there.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    /// With the life of the peer's store: what one held whose disk is gone may never come.
+    targets: BTreeMap<RegionId, (Option<Origin>, Cursor)>,
+    is_reached: bool,
+    is_whole: bool,
+}
+
+impl Readiness {
+    /// Of a node that starts; `is_whole`: its store has once held all that others held.
+    pub(super) const fn new(is_whole: bool) -> Self {
+        Self {
+            targets: BTreeMap::new(),
+            is_reached: false,
+            is_whole,
+        }
+    }
+
+    pub(super) const fn is_reached(&self) -> bool {
+        self.is_reached
+    }
+
+    pub(super) const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// A peer has told all that it holds. What it tells later is no target: it would move for ever.
+    pub(super) fn hear(&mut self, peer: RegionId, life: Option<Origin>, holds: &Cursor) {
+        if self.targets.get(&peer).is_none_or(|(of, _)| *of != life) {
+            self.targets.insert(peer, (life, holds.clone()));
+        }
+    }
+
+    pub(super) fn has_heard_any(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// Whether some of the `peers` may still be heard, so long after the start.
+    pub(super) fn waits_for_links(&self, peers: usize, since_start: Duration) -> bool {
+        let grace = if self.is_whole || self.has_heard_any() {
+            LINK_GRACE
+        } else {
+            FIRST_LINK_GRACE
+        };
+        self.targets.len() < peers && since_start < grace
+    }
+
+    /// The store holds so much. Whether that is enough, now or before.
+    pub(super) fn reach(&mut self, held: &Cursor) -> bool {
+        let covers = |wanted: &Cursor| {
+            wanted.iter().all(|(shard, wanted)| {
+                held.shard(shard)
+                    .is_some_and(|held| held.covers_all(wanted))
+            })
+        };
+        self.is_reached |= self.targets.values().all(|(_, wanted)| covers(wanted));
+        self.is_whole |= self.is_reached;
+        self.is_reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_replication::id::{OpStamp, ShardId, Stamp};
+
+    use super::*;
+
+    const US: RegionId = RegionId(2);
+    const AP: RegionId = RegionId(3);
+
+    fn life(region: RegionId, incarnation: u32) -> Origin {
+        Origin {
+            region,
+            incarnation,
+        }
+    }
+
+    /// All of a log, up to the last stamp there can be.
+    fn all_of(origin: Origin) -> Cursor {
+        let mut cursor = Cursor::new();
+        cursor.advance(ShardId(0), origin, OpStamp::whole(Stamp::MAX));
+        cursor
+    }
+
+    #[test]
+    fn g16_it_is_reached_with_all_that_was_heard_first() {
+        let mut readiness = Readiness::new(false);
+        let (us, ap) = (life(US, 1), life(AP, 1));
+        readiness.hear(US, Some(us), &all_of(us));
+        assert!(!readiness.reach(&Cursor::new()) && !readiness.is_whole());
+        // The target does not move with what is written meanwhile.
+        let mut more = all_of(us);
+        more.advance(ShardId(0), ap, OpStamp::whole(Stamp::MAX));
+        readiness.hear(US, Some(us), &more);
+        assert!(readiness.reach(&all_of(us)) && readiness.is_whole());
+        // What comes later changes nothing.
+        readiness.hear(AP, Some(ap), &all_of(ap));
+        assert!(readiness.reach(&Cursor::new()));
+    }
+
+    #[test]
+    fn g16_what_a_peer_held_whose_disk_is_gone_is_not_waited_for() {
+        let mut readiness = Readiness::new(true);
+        let (old, new) = (life(US, 1), life(US, 2));
+        readiness.hear(US, Some(old), &all_of(old));
+        assert!(!readiness.reach(&Cursor::new()));
+        readiness.hear(US, Some(new), &Cursor::new());
+        assert!(readiness.reach(&Cursor::new()));
+    }
+
+    #[test]
+    fn g16_a_store_that_was_never_whole_waits_longer_for_the_first_link() {
+        let check = |is_whole: bool, heard: usize, seconds: u64, expected: bool| {
+            let mut readiness = Readiness::new(is_whole);
+            for peer in [US, AP].into_iter().take(heard) {
+                readiness.hear(peer, None, &Cursor::new());
+            }
+            let waits = readiness.waits_for_links(2, Duration::from_secs(seconds));
+            assert_eq!(waits, expected, "{is_whole} {heard} {seconds}");
+        };
+        check(true, 0, 1, true);
+        check(true, 0, 2, false);
+        check(false, 0, 29, true);
+        check(false, 0, 30, false);
+        check(false, 1, 1, true);
+        check(false, 1, 2, false);
+        check(false, 2, 0, false);
+        // The only region there is.
+        assert!(!Readiness::new(false).waits_for_links(0, Duration::ZERO));
+    }
+}
