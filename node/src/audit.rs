@@ -17,7 +17,7 @@ use whimbrel_replication::error::DecodeError;
 use whimbrel_replication::id::{ConversationId, RegionId, ShardId};
 
 pub use answer::{ANSWER_TIME, answer, show};
-pub use repair::merge;
+pub use repair::{end, merge};
 pub use standpoint::{Standing, Standpoint};
 pub use wire::{DigestPage, Question, Shown, StatePage};
 
@@ -92,7 +92,9 @@ pub async fn compare(
     let identity = &context.identity;
     let scope = identity.scope(theirs.conversation);
     let Some(ours) = show(store, identity.origin, scope).await? else {
-        return Ok(Found::Apart);
+        // What was begun is to be ended, from whomever.
+        let begun = repair::is_open(store, scope).await?;
+        return Ok(if begun { Found::Mismatch } else { Found::Apart });
     };
     Ok(match ours.standpoint.compare(&theirs.standpoint) {
         Standing::Apart => Found::Apart,
@@ -212,7 +214,7 @@ impl Audit {
             peer = name, %conversation, shard = %scope.shard,
             "this region and a peer do not show the same; what the peer knows is fetched"
         );
-        if self.repair(peer, conversation).await? {
+        if self.repair(peer, theirs).await? {
             counted(&self.metrics.audit_repaired);
             tracing::warn!(peer = name, %conversation, "all that the peer knows of it is merged");
         } else {
@@ -243,11 +245,8 @@ impl Audit {
             .transpose()
     }
 
-    async fn repair(
-        &self,
-        peer: RegionId,
-        conversation: ConversationId,
-    ) -> Result<bool, MergeError> {
+    async fn repair(&self, peer: RegionId, theirs: Shown) -> Result<bool, MergeError> {
+        let conversation = theirs.conversation;
         let scope = self.context.identity.scope(conversation);
         let mut after = None;
         loop {
@@ -274,9 +273,12 @@ impl Audit {
             }
             after = match page.next {
                 Some(next) if after.is_none_or(|after| next > after) => Some(next),
-                next => return Ok(next.is_none()),
+                Some(_) => return Ok(false),
+                None => break,
             };
         }
+        let (fence, last) = (self.nodes.fence(scope.shard), theirs.standpoint.last);
+        Ok(repair::end(&self.store, &self.context, fence, scope, last).await?)
     }
 
     async fn ask(&self, peer: RegionId, question: &Question) -> Option<Bytes> {

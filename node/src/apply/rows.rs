@@ -225,6 +225,18 @@ pub struct SkippedRow {
     pub arrival: Option<Vec<u8>>,
 }
 
+/// `R/`: a conversation that was repaired, or is being repaired.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RepairRow {
+    /// A cursor of one shard, as text: the ops up to here that concern the conversation are in its state,
+    /// also those of which its feed does not tell.
+    #[prost(string, tag = "1")]
+    pub last: String,
+    /// Some of what a peer knows is merged, and not yet all.
+    #[prost(bool, tag = "2")]
+    pub is_open: bool,
+}
+
 /// `S/`: the snapshot of a shard.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct SnapshotRow {

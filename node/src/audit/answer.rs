@@ -89,7 +89,7 @@ pub async fn show(store: &Store, own: Origin, scope: Scope) -> Result<Option<Sho
             let stage = snapshot::row(&tx, scope.shard, true).await?.stage();
             let standpoint = Standpoint::read(&tx, &scope, own).await?;
             // What was merged runs ahead of the cursor.
-            Ok((stage == SnapshotStage::Done).then_some(standpoint))
+            Ok(standpoint.filter(|_| stage == SnapshotStage::Done))
         };
         store.read(RunOptions::default(), read)
     };

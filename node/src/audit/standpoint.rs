@@ -16,7 +16,7 @@ pub struct Standpoint {
     pub held: ShardCursor,
     /// How far logs and feeds are trimmed: what came before has left no trace but the state.
     pub floors: ShardCursor,
-    /// The last op of each origin that the conversation's feed tells of.
+    /// The last op of each origin that the conversation's feed tells of, or a repair has brought.
     pub last: ShardCursor,
 }
 
@@ -32,14 +32,21 @@ pub enum Standing {
 }
 
 impl Standpoint {
-    /// As a transaction sees it.
+    /// As a transaction sees it; `None` amid a repair.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn read(tx: &Transaction, scope: &Scope, own: Origin) -> Result<Self, StoreError> {
+    pub async fn read(
+        tx: &Transaction,
+        scope: &Scope,
+        own: Origin,
+    ) -> Result<Option<Self>, StoreError> {
         let held = held(tx, scope.shard, own).await?;
-        let (mut floors, mut last) = (ShardCursor::new(), ShardCursor::new());
+        let mut floors = ShardCursor::new();
+        let Some(mut last) = super::repair::brought(tx, scope).await? else {
+            return Ok(None);
+        };
         for (origin, _) in held.iter() {
             let floor = tx.get(&keys::trimmed(scope.shard, origin), true).await?;
             if let Some(floor) = floor {
@@ -57,7 +64,7 @@ impl Standpoint {
                 last.advance(origin, keys::stamp_of(key).map_err(corrupt)?);
             }
         }
-        Ok(Self { held, floors, last })
+        Ok(Some(Self { held, floors, last }))
     }
 
     /// How it compares with that of another region.

@@ -7,23 +7,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
-use whimbrel_replication::id::{ConversationId, RegionId, ShardId};
+use whimbrel_replication::id::{RegionId, ShardId};
 use whimbrel_replication::link::{Event, LinkId};
 
 use super::Violation;
 use super::region::{REGIONS, SHARDS};
 use super::world::{Step, World};
-use crate::audit::{self, DigestPage, Found, Question, StatePage};
+use crate::audit::{self, DigestPage, Found, Question, Shown, StatePage};
 use crate::snapshot::MergeError;
 use crate::store::keys::Scope;
 
 /// What a region has asked a peer for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Asked {
     /// How it shows the conversations of a shard.
     Digests(ShardId),
-    /// All that it knows of a conversation.
-    State(ConversationId),
+    /// All that it knows of a conversation, which it showed so.
+    State(Shown),
 }
 
 impl World {
@@ -39,14 +39,17 @@ impl World {
     fn ask_for(&mut self, region: u16, peer: RegionId, what: Asked, after: Option<Bytes>) -> Step {
         let id = self.next_question;
         self.next_question += 1;
-        self.asked.insert(id, what);
-        let question = match what {
-            Asked::Digests(shard) => Question::Digests { shard, after: None },
-            Asked::State(conversation) => Question::State {
-                conversation,
+        let question = match &what {
+            Asked::Digests(shard) => Question::Digests {
+                shard: *shard,
+                after: None,
+            },
+            Asked::State(shown) => Question::State {
+                conversation: shown.conversation,
                 after,
             },
         };
+        self.asked.insert(id, what);
         let question = question.encode();
         self.tell(region, Event::Ask { peer, id, question })
     }
@@ -85,7 +88,7 @@ impl World {
         };
         match asked {
             Asked::Digests(shard) => self.compare(region, peer, shard, &answer).await,
-            Asked::State(conversation) => self.repair(region, peer, conversation, &answer).await,
+            Asked::State(shown) => self.repair(region, peer, shown, &answer).await,
         }
     }
 
@@ -114,7 +117,7 @@ impl World {
                         return Err(Violation::new("G4", what));
                     }
                     self.note(format_args!("{what}; repair"));
-                    let state = Asked::State(theirs.conversation);
+                    let state = Asked::State(theirs.clone());
                     self.ask_for(region, peer, state, None)?;
                 }
                 Err(error) => return self.failed(region, &error),
@@ -123,16 +126,11 @@ impl World {
         Ok(())
     }
 
-    async fn repair(
-        &mut self,
-        region: u16,
-        peer: RegionId,
-        conversation: ConversationId,
-        answer: &[u8],
-    ) -> Step {
+    async fn repair(&mut self, region: u16, peer: RegionId, shown: Shown, answer: &[u8]) -> Step {
         let Some(running) = &self.regions[&region].running else {
             return Ok(());
         };
+        let conversation = shown.conversation;
         let scope = Scope::new(conversation, SHARDS);
         let page = StatePage::decode(scope.shard, answer)
             .map_err(|error| Violation::new("G4", format!("our own state: {error}")))?;
@@ -148,7 +146,12 @@ impl World {
             Err(MergeError::Store(error)) => return self.failed(region, &error),
         }
         if next.is_some() {
-            return self.ask_for(region, peer, Asked::State(conversation), next);
+            return self.ask_for(region, peer, Asked::State(shown), next);
+        }
+        match audit::end(store, context, None, scope, shown.standpoint.last).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => return self.failed(region, &error),
         }
         self.counts.repaired += 1;
         self.note(format_args!(

@@ -239,6 +239,11 @@ pub fn skipped_log(key: &[u8]) -> Result<(ShardId, Origin), DecodeError> {
     Ok((ShardId(shard), Origin::try_from(origin.as_slice())?))
 }
 
+/// `R/shard/conversation`: how far a conversation was repaired from what other regions know of it.
+pub fn repaired(scope: &Scope) -> Vec<u8> {
+    pack(&("R", scope.shard.0, scope.conversation.as_bytes().as_slice()))
+}
+
 /// `F/region`: the newest format of batches that all nodes of a region were last heard to read.
 pub fn peer_format(region: RegionId) -> Vec<u8> {
     pack(&("F", region.0))

@@ -9,6 +9,7 @@ use whimbrel_node::apply::remote::{self, Applied, LogPage};
 use whimbrel_node::apply::shown;
 use whimbrel_node::audit::{self, DigestPage, Found, Question, Shown, StatePage};
 use whimbrel_node::command::Action;
+use whimbrel_node::snapshot;
 use whimbrel_node::store::keys::{self, Scope};
 use whimbrel_node::store::{RangeOptions, RunOptions};
 use whimbrel_replication::id::{ConversationId, MessageId, Position, ShardId, Stamp};
@@ -147,6 +148,16 @@ impl Pair {
 
     /// us fetches all that eu knows; whether it could merge it.
     async fn repair(&self) -> bool {
+        let last = self.shown(&self.eu).await.standpoint.last;
+        let (store, context) = (&self.us.store, &self.us.context);
+        self.merge().await
+            && audit::end(store, context, None, self.scope, last)
+                .await
+                .unwrap()
+    }
+
+    /// Of that the merging alone.
+    async fn merge(&self) -> bool {
         let (conversation, mut after) = (self.scope.conversation, None);
         loop {
             let question = Question::State {
@@ -229,12 +240,57 @@ async fn g4_what_was_lost_is_found_and_comes_back() {
 /// the same.
 #[tokio::test]
 async fn g4_an_op_that_was_left_out_is_found() {
-    let pair = Pair::new().await;
+    let mut pair = Pair::new().await;
     let last = pair.shown(&pair.us).await.standpoint.last;
     let origin = pair.eu.identity.origin;
     let at = last.get(&origin).unwrap();
     pair.lose(pair.scope.feed(origin, at).bytes).await;
     assert_eq!(pair.audit().await, (Found::Mismatch, Found::Mismatch));
+    // Once it is repaired nobody asks again.
+    assert!(pair.repair().await);
+    assert_eq!(pair.audit().await, (Found::Equal, Found::Equal));
+    pair.post("later").await;
+    pair.pull().await;
+    assert_eq!(pair.audit().await, (Found::Equal, Found::Equal));
+    // What is lost later is found as before.
+    let message = pair.messages[3];
+    pair.lose(pair.scope.message(&message)).await;
+    pair.lose(pair.scope.timeline(&pair.positions[&message]))
+        .await;
+    assert_eq!(pair.audit().await, (Found::Mismatch, Found::Mismatch));
+}
+
+/// A region that stops amid a repair begins it anew, and shows nobody the half of it.
+#[tokio::test]
+async fn g4_a_repair_that_was_not_ended_is_begun_anew() {
+    let pair = Pair::new().await;
+    pair.lose(pair.scope.member("ben")).await;
+    let version = async || {
+        let shard = pair.scope.shard;
+        let read = pair
+            .us
+            .store
+            .read(RunOptions::default(), move |tx| async move {
+                Ok(snapshot::row(&tx, shard, true).await?.version)
+            });
+        read.await.unwrap()
+    };
+    let before = version().await;
+    assert!(pair.merge().await);
+    assert_eq!(
+        version().await,
+        before,
+        "sessions begin anew once, at the end"
+    );
+    let own = pair.us.identity.origin;
+    let half = audit::show(&pair.us.store, own, pair.scope).await;
+    assert_eq!(half.unwrap(), None);
+    let theirs = pair.shown(&pair.eu).await;
+    let found = audit::compare(&pair.us.store, &pair.us.context, &theirs).await;
+    assert_eq!(found.unwrap(), Found::Mismatch);
+    assert!(pair.repair().await);
+    assert_eq!(version().await, before + 1);
+    assert_eq!(pair.audit().await, (Found::Equal, Found::Equal));
 }
 
 #[tokio::test]

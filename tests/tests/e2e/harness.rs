@@ -25,6 +25,8 @@ use crate::wait::{until, within};
 /// Clusters at once: more would only slow each other down on a small machine.
 static CLUSTERS: Semaphore = Semaphore::const_new(2);
 
+/// Of all its clusters.
+pub(crate) const SHARDS: u16 = 4;
 /// The regions of most tests.
 pub(crate) const REGIONS: [&str; 3] = ["eu", "us", "ap"];
 
@@ -82,7 +84,7 @@ impl Cluster {
             let config = Config {
                 region: region.to_owned(),
                 cluster: cluster.clone(),
-                shards: 4,
+                shards: SHARDS,
                 regions: listed,
                 ports: own,
                 pki: pki.clone(),

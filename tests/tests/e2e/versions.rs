@@ -1,12 +1,16 @@
 //! Regions of neighbouring versions, as in a rolling upgrade: one pretends to be a version older, which
 //! reads and writes the format of batches before the newest.
 
+use whimbrel_client::Client;
+use whimbrel_replication::id::ConversationId;
 use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
 use crate::foundationdb;
-use crate::harness::{Cluster, REGIONS, group, http, say, texts, walk_back};
+use crate::harness::{Cluster, REGIONS, SHARDS, group, http, say, texts, walk_back};
 use crate::wait::{ensure, until};
 
+const WALKED: &str = "whimbrel_audit_walked_timestamp_seconds";
+const MISMATCHES: &str = "whimbrel_audit_mismatches_total";
 const OLDER: &str = "[replication]\nformat = 1\n\n";
 
 fn older(cluster: &str, region: &str) -> String {
@@ -120,6 +124,17 @@ async fn stopped(cluster: &Cluster, region: &str) -> serde_json::Value {
     .await
 }
 
+/// Another conversation of the same shard.
+async fn group_beside(owner: &Client, other: &str) -> String {
+    let shard = |id: &str| id.parse::<ConversationId>().unwrap().shard(SHARDS);
+    loop {
+        let id = group(owner, &["ben"]).await;
+        if shard(&id) == shard(other) {
+            return id;
+        }
+    }
+}
+
 /// An operator lets a region pass what it cannot apply: it goes on with what comes after, says for good
 /// what it passed, and the audit fetches what that did (G4).
 #[tokio::test(flavor = "multi_thread")]
@@ -127,6 +142,8 @@ async fn g4_an_operator_can_pass_a_batch_that_cannot_be_applied() {
     let mut cluster = Cluster::with_stores(&REGIONS, foundationdb::section).await;
     let ana = cluster.client("eu", "ana");
     let id = group(&ana, &["ben"]).await;
+    // Of the same shard, so of the same log.
+    let after = group_beside(&ana, &id).await;
     level(&cluster, "eu", FORMAT).await;
     cluster.converged().await;
     cluster.stop("us").await;
@@ -137,7 +154,7 @@ async fn g4_an_operator_can_pass_a_batch_that_cannot_be_applied() {
     node.start();
     let log = stopped(&cluster, "us").await;
     level(&cluster, "eu", FORMAT_MIN).await;
-    say(&ana, &id, "known").await;
+    say(&ana, &after, "known").await;
 
     let url = format!(
         "{}/admin/v1/replication/skip",
@@ -164,16 +181,15 @@ async fn g4_an_operator_can_pass_a_batch_that_cannot_be_applied() {
     // It goes on, and the audit finds what was passed and fetches what it did.
     let ben = cluster.client("us", "ben");
     until("what comes after it, and the repair", async || {
-        let messages = ben.messages(&id).limit(50).await;
-        let messages = messages.map_err(|e| e.to_string())?.value.messages;
-        let shown = texts(&messages) == ["too new", "known"];
-        ensure(shown, format!("{messages:?}"))
+        for (id, text) in [(&id, "too new"), (&after, "known")] {
+            let messages = ben.messages(id).limit(50).await;
+            let messages = messages.map_err(|e| e.to_string())?.value.messages;
+            ensure(texts(&messages) == [text], format!("{messages:?}"))?;
+        }
+        Ok::<_, String>(())
     })
     .await;
-    for name in [
-        "whimbrel_audit_mismatches_total",
-        "whimbrel_audit_repaired_total",
-    ] {
+    for name in [MISMATCHES, "whimbrel_audit_repaired_total"] {
         until(name, async || {
             let count = cluster.metric("us", name).await?;
             ensure(count > 0.0, count)
@@ -181,6 +197,20 @@ async fn g4_an_operator_can_pass_a_batch_that_cannot_be_applied() {
         .await;
     }
     cluster.converged().await;
+    // Once: what was repaired is not found again by later walks, in either region.
+    let walked = async |region: &str| {
+        let begun = cluster.metric(region, WALKED).await.unwrap();
+        until("another walk", async || {
+            let last = cluster.metric(region, WALKED).await?;
+            ensure(last > begun, last)
+        })
+        .await;
+    };
+    for _ in 0..3 {
+        walked("us").await;
+    }
+    let mismatches = cluster.metric("us", MISMATCHES).await;
+    assert_eq!(mismatches, Ok(1.0), "conversations called wrong");
     // What was passed is known for good, over restarts.
     cluster.stop("us").await;
     cluster.restart("us").await;
