@@ -66,6 +66,10 @@ pub struct Metrics {
     pub snapshots_under_way: IntGauge,
     /// Batches that were trimmed from the logs.
     pub trimmed_batches: IntCounter,
+    /// Logs that could not be trimmed.
+    pub untrimmed_logs: IntGauge,
+    /// Since when, in seconds since 1970, something is trimmed that may still stand in files; 0: nothing.
+    pub gone_since: IntGauge,
     /// Nodes of this region that run.
     pub nodes: IntGauge,
     /// Shards that this node pulls from other regions.
@@ -271,6 +275,16 @@ impl Metrics {
                 r,
                 "whimbrel_trimmed_batches_total",
                 "Batches trimmed from the logs.",
+            )?,
+            untrimmed_logs: gauge(
+                r,
+                "whimbrel_untrimmed_logs",
+                "Logs that could not be trimmed when last tried, because a row of them cannot be read.",
+            )?,
+            gone_since: gauge(
+                r,
+                "whimbrel_store_unmerged_since_timestamp_seconds",
+                "Since when something is trimmed whose bytes may still be in the files; 0: nothing is.",
             )?,
             nodes: gauge(r, "whimbrel_nodes", "Nodes of this region that run.")?,
             pulled_shards: gauge(

@@ -1,7 +1,7 @@
 //! Keeps the logs as long as the config says, and not longer.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -55,30 +55,41 @@ impl Trimmer {
         let mut interval = tokio::time::interval(every);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut saved = BTreeMap::new();
-        // Deleted rows stay on disk until their tables are merged.
-        let (mut is_deleted, mut compacted) = (false, Instant::now());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = interval.tick() => {}
             }
-            match self.pass(&mut saved).await {
-                Ok(gone) => {
-                    self.metrics.trimmed_batches.inc_by(gone);
-                    is_deleted |= gone > 0;
-                }
+            let passed = async {
+                self.pass(&mut saved).await?;
+                self.compact_if_due().await
+            };
+            match passed.await {
+                Ok(()) => {}
                 Err(error) if error.is_outage() => {}
                 Err(error) => tracing::warn!(%error, "the logs were not trimmed"),
-            }
-            if is_deleted && compacted.elapsed() >= self.retention.min.max(COMPACTION_INTERVAL_MIN)
-            {
-                (is_deleted, compacted) = (false, Instant::now());
-                self.store.compact().await;
             }
         }
     }
 
-    async fn pass(&self, saved: &mut BTreeMap<Origin, Cursor>) -> Result<u64, StoreError> {
+    /// Deleted rows stay on disk until their tables are merged, over restarts too.
+    async fn compact_if_due(&self) -> Result<(), StoreError> {
+        let since = trim::gone_since(&self.store).await?;
+        self.metrics.gone_since.set(since.unwrap_or(0) / 1_000);
+        let Some(since) = since else {
+            return Ok(());
+        };
+        // A clock that went back tells no age.
+        let age = u64::try_from(unix_ms() - since).map_or(Duration::MAX, Duration::from_millis);
+        if age < self.retention.min.max(COMPACTION_INTERVAL_MIN) || !self.store.compact().await {
+            return Ok(());
+        }
+        trim::all_gone(&self.store).await?;
+        self.metrics.gone_since.set(0);
+        Ok(())
+    }
+
+    async fn pass(&self, saved: &mut BTreeMap<Origin, Cursor>) -> Result<(), StoreError> {
         let peers = self.peers.borrow().clone();
         for view in peers.by_region.values() {
             let Some(peer) = view.origin else {
@@ -94,9 +105,9 @@ impl Trimmer {
         }
         // By a wrong clock all could look old.
         if self.gate.is_clock_off() {
-            return Ok(0);
+            return Ok(());
         }
-        let mut gone = 0;
+        let mut unreadable = 0;
         let identity = &self.context.identity;
         for shard in self.nodes.pulled(identity.shards) {
             for (origin, _) in self.tailers.held(shard).iter() {
@@ -107,10 +118,20 @@ impl Trimmer {
                     max_drift_ms: i64::try_from(self.max_drift.as_millis()).unwrap_or(i64::MAX),
                 };
                 let (log, fence) = ((shard, origin), self.nodes.fence(shard));
-                gone += trim::trim(&self.store, fence, identity.shards, log, bounds).await?;
+                let trimmed = trim::trim(&self.store, fence, identity.shards, log, bounds).await;
+                match trimmed {
+                    Ok(gone) => self.metrics.trimmed_batches.inc_by(gone),
+                    Err(error) if error.is_outage() => return Err(error),
+                    // The other logs are not to grow for it.
+                    Err(error) => {
+                        tracing::error!(%shard, %origin, %error, "a log cannot be trimmed");
+                        unreadable += 1;
+                    }
+                }
             }
         }
-        Ok(gone)
+        self.metrics.untrimmed_logs.set(unreadable);
+        Ok(())
     }
 
     /// All regions of the config hold the log up to here.

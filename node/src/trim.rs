@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use whimbrel_replication::cursor::Cursor;
+use whimbrel_replication::error::DecodeError;
 use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
 use whimbrel_replication::op::Batch;
 
@@ -167,7 +168,39 @@ async fn page(
         tx.atomic(Atomic::ByteMax, &floor, &last.to_bytes());
         trimmed += 1;
     }
+    if trimmed > 0 && tx.get(&keys::gone(), true).await?.is_none() {
+        tx.set(&keys::gone(), &bounds.now_unix_ms.to_be_bytes());
+    }
     Ok(trimmed)
+}
+
+/// Since when something is trimmed of which the files may still hold the bytes, milliseconds since 1970.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn gone_since(store: &Store) -> Result<Option<i64>, StoreError> {
+    let read = store.read(RunOptions::default(), |tx| async move {
+        let since = tx.get(&keys::gone(), true).await?;
+        let since = since.map(|bytes| bytes[..].try_into().map(i64::from_be_bytes));
+        since
+            .transpose()
+            .map_err(|_| corrupt(DecodeError::Range("time of a deletion")))
+    });
+    read.await
+}
+
+/// Notes that the files are written anew without what was trimmed.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn all_gone(store: &Store) -> Result<(), StoreError> {
+    let noted = store.run(RunOptions::default(), |tx| async move {
+        tx.clear(&keys::gone());
+        Ok(())
+    });
+    noted.await.map(drop)
 }
 
 /// Batches that were passed, and when they arrived. They are few: each was chosen by hand.

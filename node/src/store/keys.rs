@@ -72,6 +72,11 @@ pub fn whole() -> Vec<u8> {
     pack(&("whole",))
 }
 
+/// `gone`: since when something is deleted that may still stand in the files, milliseconds since 1970.
+pub fn gone() -> Vec<u8> {
+    pack(&("gone",))
+}
+
 /// `n/next`: the next node number, an 8-byte little-endian counter.
 pub fn next_node() -> Vec<u8> {
     pack(&("n", "next"))

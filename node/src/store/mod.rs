@@ -224,12 +224,12 @@ impl Store {
     }
 
     /// Lets what was deleted go from the disk, where that is not the engine's own affair. May take
-    /// long; the store serves meanwhile.
-    pub async fn compact(&self) {
+    /// long; the store serves meanwhile. Whether it was done: not without room for all tables twice.
+    pub async fn compact(&self) -> bool {
         match self {
             Self::Embedded(store) => store.compact().await,
             #[cfg(feature = "foundationdb")]
-            Self::FoundationDb(_) => {}
+            Self::FoundationDb(_) => true,
             Self::Faulty(faulty) => Box::pin(faulty.inner().compact()).await,
         }
     }

@@ -15,6 +15,8 @@ use crate::harness::{
 };
 use crate::wait::{ensure, until};
 
+const TRIMMED: &str = "whimbrel_trimmed_batches_total";
+const UNMERGED: &str = "whimbrel_store_unmerged_since_timestamp_seconds";
 const SHORT: &str = "[retention]\nmin_s = 1\nmax_s = 3600\n\n";
 
 fn short(cluster: &str, region: &str) -> String {
@@ -23,9 +25,8 @@ fn short(cluster: &str, region: &str) -> String {
 
 /// Waits until a region has trimmed as many batches as all have together at least.
 async fn trimmed(cluster: &Cluster, region: &str, batches: f64) {
-    let name = "whimbrel_trimmed_batches_total";
     until("logs to be trimmed", async || {
-        let value = cluster.metric(region, name).await?;
+        let value = cluster.metric(region, TRIMMED).await?;
         ensure(value >= batches, format!("{value} batches in {region}"))
     })
     .await;
@@ -272,7 +273,7 @@ async fn secret(client: &Client, id: &str, what: &str) -> Result<String, Error> 
 async fn g13_a_redacted_text_leaves_the_files() {
     const SECRET: &str = "xyzzy-plugh-never-to-be-seen-again";
     // In the files of FoundationDB, when something goes is its own affair.
-    let cluster = Cluster::with_stores(&["eu", "us"], |_, _| SHORT.to_owned()).await;
+    let mut cluster = Cluster::with_stores(&["eu", "us"], |_, _| SHORT.to_owned()).await;
     let ana = cluster.client("eu", "ana");
     let id = group(&ana, &[]).await;
     let message = secret(&ana, &id, SECRET).await.unwrap();
@@ -300,4 +301,32 @@ async fn g13_a_redacted_text_leaves_the_files() {
     let there = there.unwrap();
     assert_eq!(there[0].text, None);
     assert_eq!(there[1].id, kept.id);
+
+    // So it does where a node is started anew between the trimming and the merging of its tables.
+    const LATE: &str = "plugh-xyzzy-trimmed-before-a-restart";
+    until("all that is trimmed to be merged", async || {
+        let since = cluster.metric("eu", UNMERGED).await?;
+        ensure(since == 0.0, since)
+    })
+    .await;
+    let before = cluster.metric("eu", TRIMMED).await.unwrap();
+    let message = secret(&ana, &id, LATE).await.unwrap();
+    ana.redact(&id, &message).await.unwrap();
+    cluster.converged().await;
+    trimmed(&cluster, "eu", before + 2.0).await;
+    cluster.kill("eu").await;
+    let data = folder.join("eu/data");
+    assert!(holding(&data, LATE.as_bytes()) > 0, "not merged yet");
+    cluster.restart("eu").await;
+    until("the late text to leave the files", async || {
+        let files = holding(&data, LATE.as_bytes());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ensure(files == 0, files)
+    })
+    .await;
+    assert_eq!(
+        cluster.metric("eu", TRIMMED).await,
+        Ok(0.0),
+        "nothing was left to trim"
+    );
 }

@@ -18,6 +18,8 @@ pub(super) enum DiskError {
     Files(#[from] fjall::Error),
     #[error(transparent)]
     Simulated(#[from] simulated::Crashed),
+    #[error("the free room cannot be read: {0}")]
+    Room(#[from] std::io::Error),
     #[error("the version of the last commit is damaged")]
     BadVersion,
 }
@@ -36,7 +38,7 @@ pub(super) enum Disk {
         keyspace: Keyspace,
         database: Database,
         /// Last, so that it is released after the database is closed.
-        _lock: File,
+        lock: File,
     },
     Simulated(simulated::Power),
 }
@@ -93,6 +95,21 @@ impl Disk {
     pub(super) fn bytes(&self) -> Result<u64> {
         match self {
             Self::Files { database, .. } => Ok(database.disk_space()?),
+            Self::Simulated(_) => Ok(0),
+        }
+    }
+
+    /// How many bytes more must be free for [`Self::compact`].
+    pub(super) fn lacks_for_compaction(&self) -> Result<u64> {
+        match self {
+            Self::Files { database, lock, .. } => {
+                let disk = rustix::fs::fstatvfs(lock).map_err(std::io::Error::from)?;
+                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+                let needed = database
+                    .disk_space()?
+                    .saturating_add(2 * JOURNAL_BYTES as u64);
+                Ok(needed.saturating_sub(free))
+            }
             Self::Simulated(_) => Ok(0),
         }
     }

@@ -215,7 +215,7 @@ impl Embedded {
         let disk = Disk::Files {
             keyspace,
             database,
-            _lock: lock,
+            lock,
         };
         let fail = |error: DiskError| unavailable(dir, "cannot open the store in", error);
         let (shared, committer) = Shared::over(disk, options).map_err(fail)?;
@@ -277,15 +277,33 @@ impl Embedded {
         self.0.shared.disk_bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn compact(&self) {
+    pub(super) async fn compact(&self) -> bool {
         let shared = self.0.shared.clone();
         let compacted = tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared.disk.compact() {
-                shared.fail(&error);
+            // Amid it a full disk would stop the store.
+            match shared.disk.lacks_for_compaction() {
+                Ok(0) => {}
+                Ok(lacking) => {
+                    tracing::warn!(
+                        lacking,
+                        "no room to write all tables anew: what was deleted stays in the files until \
+                         this disk has so many bytes more"
+                    );
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known whether there is room for new tables");
+                    return false;
+                }
             }
+            let compacted = shared.disk.compact();
+            if let Err(error) = &compacted {
+                shared.fail(error);
+            }
+            compacted.is_ok()
         });
         // A panic of it is told by its thread; nothing that was committed hangs on it.
-        let _ = compacted.await;
+        compacted.await.unwrap_or(false)
     }
 
     pub(super) fn tasks(&self) -> &TaskTracker {
