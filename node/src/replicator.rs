@@ -103,6 +103,8 @@ pub struct Replicator {
     lags: BTreeMap<RegionId, Lag>,
     /// Of the own log of each shard.
     backlogs: BTreeMap<ShardId, Backlog>,
+    /// Some of a log is being read for them.
+    reads_backlog: bool,
     /// Whose link it is.
     peers: BTreeMap<LinkId, RegionId>,
     /// Regions that have said what they hold, our own log included.
@@ -209,6 +211,7 @@ impl Replicator {
             timer: None,
             lags: BTreeMap::new(),
             backlogs,
+            reads_backlog: false,
             peers: BTreeMap::new(),
             told: BTreeSet::new(),
             checks: Arc::default(),
@@ -238,7 +241,7 @@ impl Replicator {
     ) {
         let shutdown = self.context.shutdown.clone();
         let (read_sender, mut backlogs_read) = mpsc::channel(1);
-        self.read_backlogs(&read_sender);
+        self.read_a_backlog(&read_sender);
         let mut tick = tokio::time::interval(TICK);
         let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -300,8 +303,11 @@ impl Replicator {
                     shards: nodes.pulled(shards),
                 },
                 Some((shard, before)) = backlogs_read.recv() => {
-                    if let Some(backlog) = self.backlogs.get_mut(&shard) {
+                    self.reads_backlog = false;
+                    // What failed is tried again later.
+                    if let (Some(backlog), Some(before)) = (self.backlogs.get_mut(&shard), before) {
                         backlog.put_before(before);
+                        self.read_a_backlog(&read_sender);
                     }
                     continue;
                 }
@@ -312,6 +318,7 @@ impl Replicator {
                 }
                 _ = tick.tick() => {
                     self.measure_lag();
+                    self.read_a_backlog(&read_sender);
                     self.judge_clock();
                     self.look_after_snapshots();
                     Event::Wall { unix_ms: unix_ms() }
@@ -470,26 +477,30 @@ impl Replicator {
         }
     }
 
-    /// Reads, in the background, what stands in the own log that some peer is not known to hold.
-    fn read_backlogs(&self, done: &mpsc::Sender<(ShardId, Backlog)>) {
-        let identity = &self.context.context.identity;
-        let own = identity.origin;
-        for (shard, backlog) in &self.backlogs {
-            let (shard, from, to) = (*shard, self.held_by_all(*shard), backlog.end());
-            if from >= to {
-                continue;
-            }
-            let (store, done) = (self.context.store.clone(), done.clone());
-            self.tasks.spawn(async move {
-                match Backlog::read(&store, shard, own, from, to).await {
-                    // Closed only when the node stops.
-                    Ok(before) => _ = done.send((shard, before)).await,
-                    Err(error) => {
-                        tracing::warn!(%shard, %error, "the lag of peers is counted from now on only");
-                    }
-                }
-            });
+    /// Reads, in the background and a shard at a time, what stands in the own log that some peer is not
+    /// known to hold, and that is not counted.
+    fn read_a_backlog(&mut self, done: &mpsc::Sender<(ShardId, Option<Backlog>)>) {
+        if self.reads_backlog {
+            return;
         }
+        let to_read = self.backlogs.iter().find_map(|(shard, backlog)| {
+            let (from, to) = backlog.is_to_be_read(self.held_by_all(*shard))?;
+            Some((*shard, from, to))
+        });
+        let Some((shard, from, to)) = to_read else {
+            return;
+        };
+        self.reads_backlog = true;
+        let (store, done) = (self.context.store.clone(), done.clone());
+        let own = self.context.context.identity.origin;
+        self.tasks.spawn(async move {
+            let read = Backlog::read(&store, shard, own, from, to).await;
+            if let Err(error) = &read {
+                tracing::warn!(%shard, %error, "some of the lag of peers is not counted yet");
+            }
+            // Closed only when the node stops.
+            let _ = done.send((shard, read.ok())).await;
+        });
     }
 
     fn held_by_all(&self, shard: ShardId) -> Stamp {
@@ -515,6 +526,7 @@ impl Replicator {
         let is_known = |id: &RegionId| {
             let holds = known.get(id).map(|peer| &peer.holds);
             holds.is_some_and(|holds| *holds != Cursor::new())
+                || self.told.contains(id)
                 || self.started.elapsed() > UNHEARD_GRACE
         };
         let now = unix_ms();

@@ -77,9 +77,12 @@ impl Entry {
     }
 }
 
-/// The end of a shard's own log, from `floor` on.
+/// The end of a shard's own log.
 #[derive(Debug)]
 pub(super) struct Backlog {
+    /// All that stands in the log after it is counted.
+    since: Stamp,
+    /// Before the first entry; what was before it, down to `since`, is trimmed.
     floor: Stamp,
     entries: VecDeque<Entry>,
 }
@@ -88,9 +91,16 @@ impl Backlog {
     /// Of a log that ends here.
     pub(super) const fn new(floor: Stamp) -> Self {
         Self {
+            since: floor,
             floor,
             entries: VecDeque::new(),
         }
+    }
+
+    /// After what and up to what the log is to be read, where a peer holds it only up to `held`: at the start,
+    /// and when a peer turns out to hold less than it did, for its store is another.
+    pub(super) fn is_to_be_read(&self, held: Stamp) -> Option<(Stamp, Stamp)> {
+        (held < self.since).then_some((held, self.floor))
     }
 
     /// The last batch.
@@ -142,18 +152,24 @@ impl Backlog {
     /// All peers hold the log up to here.
     pub(super) fn let_go(&mut self, held: Stamp) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.to <= held) {
-            self.floor = entry.to;
+            (self.since, self.floor) = (entry.to, entry.to);
             self.entries.pop_front();
         }
     }
 
-    /// Puts before it what was read of the log; nothing if that does not end where it begins.
+    /// Puts before it what was read of the log; nothing if it was let go of meanwhile.
     pub(super) fn put_before(&mut self, before: Self) {
-        if before.end() == self.floor {
-            let after = std::mem::replace(self, before);
-            for entry in after.entries {
-                self.add(entry);
-            }
+        if before.end() < self.floor {
+            return;
+        }
+        if before.end() > self.floor {
+            // All that it lacked is trimmed, and more.
+            self.since = before.since;
+            return;
+        }
+        let after = std::mem::replace(self, before);
+        for entry in after.entries {
+            self.add(entry);
         }
     }
 
@@ -189,13 +205,18 @@ impl Backlog {
             let from = backlog.end();
             let page = remote::log_after(store, shard, own, from, LOG_READ_BYTES_MAX).await?;
             match page {
-                LogPage::Trimmed(floor) => backlog = Self::new(floor),
+                LogPage::Trimmed(floor) => {
+                    backlog = Self {
+                        since: backlog.since,
+                        ..Self::new(floor)
+                    };
+                }
                 LogPage::Batches(batches) => {
                     for (stamp, bytes) in batches.iter().filter(|(stamp, _)| *stamp <= to) {
                         backlog.add(Entry::of(*stamp, bytes).map_err(corrupt)?);
                     }
                     if backlog.end() == from {
-                        break;
+                        backlog.push(to, None);
                     }
                 }
             }
@@ -254,6 +275,42 @@ mod tests {
         backlog.put_before(before);
         assert_eq!(lag(&backlog, 2, 0).2, 11);
         assert_eq!(lag(&backlog, 5, 0).2, 1);
+    }
+
+    /// A peer whose disk was destroyed lacks again what all held: it is read once more, and once only.
+    #[test]
+    fn g15_what_a_rebuilt_peer_lacks_is_read_again() {
+        let at = |number| Stamp::new(number, 0);
+        let mut backlog = Backlog::new(at(5));
+        assert_eq!(backlog.is_to_be_read(at(5)), None);
+        backlog.add(entry(7, 1, 0));
+        backlog.let_go(at(7));
+        assert_eq!(backlog.is_to_be_read(at(7)), None);
+        assert_eq!(backlog.is_to_be_read(at(3)), Some((at(3), at(7))));
+        backlog.add(entry(9, 1, 0));
+        let mut before = Backlog::new(at(3));
+        before.add(entry(5, 10, 0));
+        before.add(entry(7, 1, 0));
+        backlog.put_before(before);
+        assert_eq!(backlog.is_to_be_read(at(3)), None);
+        assert_eq!(lag(&backlog, 3, 0).2, 12);
+        // Of another peer that holds even less some is trimmed.
+        assert_eq!(backlog.is_to_be_read(at(0)), Some((at(0), at(3))));
+        backlog.put_before(Backlog {
+            since: at(0),
+            ..Backlog::new(at(4))
+        });
+        assert_eq!(backlog.is_to_be_read(at(0)), None);
+        assert_eq!(lag(&backlog, 0, 0).2, 12);
+        // What all hold was let go of while it was read.
+        let mut backlog = Backlog::new(at(5));
+        backlog.add(entry(7, 1, 0));
+        let mut before = Backlog::new(at(3));
+        before.add(entry(5, 10, 0));
+        backlog.let_go(at(7));
+        backlog.put_before(before);
+        assert_eq!(lag(&backlog, 0, 0).2, 0);
+        assert_eq!(backlog.is_to_be_read(at(7)), None);
     }
 
     /// A peer that lacks a million batches costs a bounded number of entries, and its lag is right but

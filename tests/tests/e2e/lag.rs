@@ -97,3 +97,36 @@ async fn g15_what_a_region_lacks_is_counted_over_restarts() {
     })
     .await;
 }
+
+/// A region whose disk was destroyed lacks again what it had, and the others say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn g15_what_a_rebuilt_region_lacks_is_counted() {
+    let mut cluster = Cluster::of(&["eu", "us"]).await;
+    let ana = cluster.client("eu", "ana");
+    let id = group(&ana, &["ben"]).await;
+    for nth in 0..50 {
+        say(&ana, &id, &format!("{nth}")).await;
+    }
+    cluster.converged().await;
+    cluster.kill("us").await;
+    std::fs::remove_dir_all(cluster.folder().join("us/data")).unwrap();
+    // It says what it holds long before anything reaches it.
+    let slow = Change::Delay {
+        ms: DELAY_MS,
+        jitter_ms: 0,
+    };
+    cluster.change("eu", "us", slow);
+    cluster.node_mut("us").start();
+    until("the count of what us lacks again", async || {
+        let ops = of_us(&cluster, "lag_ops").await?;
+        ensure(ops >= 51.0, format!("{ops} ops"))
+    })
+    .await;
+    cluster.heal_all();
+    cluster.converged().await;
+    until("nothing to be lacking", async || {
+        let ops = of_us(&cluster, "lag_ops").await?;
+        ensure(ops == 0.0, format!("{ops} ops"))
+    })
+    .await;
+}
