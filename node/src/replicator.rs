@@ -558,8 +558,12 @@ impl Replicator {
                 }
             });
         }
-        let level = self.engine.level().min(self.context.nodes.format());
-        let level = level.max(FORMAT_MIN);
+        let ours = self.context.nodes.format();
+        // Not known yet: written is the oldest, but peers are not told to do so too.
+        if ours > 0 {
+            self.engine.set_region_format(ours);
+        }
+        let level = self.engine.level().min(ours).max(FORMAT_MIN);
         let before = self.context.context.level.set(level);
         if before != level {
             tracing::info!(level, before, "the format of batches that all regions read");

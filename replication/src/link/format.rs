@@ -13,7 +13,7 @@ impl Engine {
         let others = self.config.regions.keys();
         let others = others.filter(|region| **region != self.config.region);
         let known = others.map(|region| self.format_of(*region).unwrap_or(FORMAT_MIN));
-        let newest = self.config.format.min(FORMAT);
+        let newest = self.format.min(FORMAT);
         known.min().unwrap_or(newest).clamp(FORMAT_MIN, newest)
     }
 
@@ -21,6 +21,12 @@ impl Engine {
     /// never heard.
     pub fn format_of(&self, region: RegionId) -> Option<u32> {
         self.peers.get(&region)?.format
+    }
+
+    /// Tells what all nodes of our own region read, or what this one reads where that is older. Peers hear of it
+    /// with the next heartbeat.
+    pub fn set_region_format(&mut self, format: u32) {
+        self.format = format.clamp(FORMAT_MIN, self.config.format);
     }
 
     /// What a region had said before this engine was made.

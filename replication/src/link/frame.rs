@@ -112,7 +112,7 @@ pub struct Hello {
     pub shards: u16,
     /// The oldest and the newest protocol that they speak, inclusive.
     pub protocols: (u32, u32),
-    /// The newest format of batches that they read.
+    /// The newest format of batches that all nodes of their region read.
     pub format: u32,
 }
 
@@ -123,6 +123,8 @@ pub struct Have {
     pub cursor: Cursor,
     /// The sender's wall clock, in Unix milliseconds; `None` if it was not told.
     pub unix_ms: Option<i64>,
+    /// The newest format of batches that all nodes of the sender's region read; `None` if it was not told.
+    pub format: Option<u32>,
 }
 
 /// All batches of a log in the half-open interval `(from, to]`, in order. It may be empty.
@@ -245,6 +247,8 @@ struct HaveWire {
     shards: Vec<ShardWire>,
     #[prost(sint64, optional, tag = "2")]
     unix_ms: Option<i64>,
+    #[prost(uint32, optional, tag = "3")]
+    format: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -546,6 +550,7 @@ impl From<&Have> for HaveWire {
                 })
                 .collect(),
             unix_ms: have.unix_ms,
+            format: have.format,
         }
     }
 }
@@ -569,6 +574,7 @@ impl TryFrom<HaveWire> for Have {
                 .map(shard)
                 .collect::<Result<_, _>>()?,
             unix_ms: have.unix_ms,
+            format: have.format,
         })
     }
 }

@@ -141,6 +141,8 @@ impl LogKey {
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
+    /// The newest format of batches that all nodes of our region read.
+    format: u32,
     /// What our store has committed, of all origins; for our own it is the end of our log.
     held: Held,
     links: BTreeMap<LinkId, Link>,
@@ -168,6 +170,7 @@ impl Engine {
     pub fn new(config: EngineConfig, held: Cursor) -> Self {
         Self {
             pulled: (0..config.shards).map(ShardId).collect(),
+            format: config.format,
             config,
             held: Held::from(held),
             links: BTreeMap::new(),

@@ -362,7 +362,7 @@ impl Engine {
             node: config.node,
             shards: config.shards,
             protocols: (PROTOCOL_MIN, PROTOCOL_MAX),
-            format: config.format,
+            format: self.format,
         }
     }
 
@@ -430,14 +430,7 @@ impl Engine {
                 "speaks protocols {min} to {max}, but {PROTOCOL_MIN} to {PROTOCOL_MAX} here"
             ));
         }
-        if hello.format < op::FORMAT_MIN {
-            return Err(format!(
-                "reads batches up to format {}, but the oldest that is written here is {}",
-                hello.format,
-                op::FORMAT_MIN
-            ));
-        }
-        Ok(())
+        check_format(hello.format)
     }
 
     fn open(&mut self, link: LinkId, hello: &Hello) {
@@ -502,7 +495,13 @@ impl Engine {
             self.timers
                 .set(Timer::Heartbeat(link), self.now + HEARTBEAT);
         }
-        self.send(link, Frame::Have(Have { cursor, unix_ms }));
+        let format = Some(self.format);
+        let have = Have {
+            cursor,
+            unix_ms,
+            format,
+        };
+        self.send(link, Frame::Have(have));
     }
 
     fn wall_now(&self) -> Option<i64> {
@@ -512,10 +511,15 @@ impl Engine {
     }
 
     fn on_have(&mut self, link: LinkId, have: &Have) -> Result<(), String> {
-        let Some(state) = self.links.get(&link) else {
+        let Some(state) = self.links.get_mut(&link) else {
             return Ok(());
         };
         let (region, role) = (state.peer, state.role);
+        if let Some(format) = have.format.filter(|format| state.format != Some(*format)) {
+            check_format(format)?;
+            state.format = Some(format);
+            self.note_formats(region);
+        }
         let wall = self.wall_now();
         if let Some(peer) = self.peers.get_mut(&region)
             && let (Some(theirs), Some(ours)) = (have.unix_ms, wall)
@@ -587,4 +591,14 @@ impl Engine {
             });
         }
     }
+}
+
+fn check_format(format: u32) -> Result<(), String> {
+    if format >= op::FORMAT_MIN {
+        return Ok(());
+    }
+    Err(format!(
+        "reads batches up to format {format}, but the oldest that is written here is {}",
+        op::FORMAT_MIN
+    ))
 }

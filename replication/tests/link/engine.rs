@@ -28,6 +28,7 @@ fn g17_a_peer_that_names_too_many_origins_is_cut_off() {
         let effects = hand.frame(Frame::Have(Have {
             cursor,
             unix_ms: None,
+            format: None,
         }));
         closed |= close_reason(&effects).is_some();
     }
@@ -205,6 +206,7 @@ fn the_log_is_read_only_as_far_as_credit_allows() {
     let effects = hand.frame(Frame::Have(Have {
         cursor: Cursor::of(S, part),
         unix_ms: None,
+        format: None,
     }));
     assert!(reads(&effects).is_empty());
 }
@@ -295,6 +297,7 @@ fn the_peers_clock_is_compared() {
     hand.frame(Frame::Have(Have {
         cursor: Cursor::new(),
         unix_ms: Some(1_800),
+        format: None,
     }));
     assert_eq!(hand.engine.peers()[&region(2)].clock_offset_ms, Some(300));
 }
@@ -333,6 +336,7 @@ fn g18_a_peer_that_knows_a_later_life_of_ours_raises_the_alarm() {
         let effects = hand.frame(Frame::Have(Have {
             cursor,
             unix_ms: None,
+            format: None,
         }));
         let alarm = |effect: &Effect| match effect {
             Effect::Alert(Alert::LaterLife { origin, .. }) => Some(*origin),

@@ -1,7 +1,9 @@
 //! The feature level: what all regions read.
 
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
-use whimbrel_replication::link::{Effect, Engine, EngineConfig, Event, Frame, Hello, LinkId, Role};
+use whimbrel_replication::link::{
+    Effect, Engine, EngineConfig, Event, Frame, HEARTBEAT, Have, Hello, LinkId, Role,
+};
 use whimbrel_replication::op::{Batch, FORMAT, FORMAT_MIN};
 
 use crate::hand::{Hand, hello};
@@ -48,6 +50,56 @@ fn g19_the_level_is_what_every_region_was_heard_to_read() {
     assert_eq!(engine.level(), FORMAT);
     says(&mut engine, 4, 2, FORMAT_MIN);
     assert_eq!(engine.level(), FORMAT_MIN, "it came back older");
+}
+
+/// G19: what is told of a region holds for all its nodes, also for one whose own link is gone.
+#[test]
+fn g19_a_link_that_breaks_does_not_raise_the_level() {
+    let mut engine = Engine::new(config(1, 2), Cursor::new());
+    let have = |format| {
+        Frame::Have(Have {
+            cursor: Cursor::new(),
+            unix_ms: None,
+            format: Some(format),
+        })
+    };
+    let hear = |engine: &mut Engine, frame| {
+        let link = LinkId(1);
+        engine.handle(Event::Frame { link, frame }, ms(0))
+    };
+    says(&mut engine, 1, 2, FORMAT);
+    says(&mut engine, 2, 2, FORMAT_MIN);
+    assert_eq!(engine.level(), FORMAT_MIN);
+    // The newer node knows of the older one.
+    hear(&mut engine, have(FORMAT_MIN));
+    let _ = engine.handle(Event::Down { link: LinkId(2) }, ms(0));
+    assert_eq!(engine.level(), FORMAT_MIN);
+    hear(&mut engine, have(FORMAT));
+    assert_eq!(engine.level(), FORMAT, "the older one has ended");
+    let effects = hear(&mut engine, have(0));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Close { .. })),
+        "{effects:?}"
+    );
+
+    // And so do we tell of ours.
+    let mut ours = Engine::new(config(1, 2), Cursor::new());
+    says(&mut ours, 1, 2, FORMAT);
+    ours.set_region_format(FORMAT_MIN);
+    assert_eq!(ours.level(), FORMAT_MIN);
+    let told = ours.handle(Event::Timer, HEARTBEAT);
+    let told = told.iter().find_map(|effect| match effect {
+        Effect::Send {
+            frame: Frame::Have(have),
+            ..
+        } => have.format,
+        _ => None,
+    });
+    assert_eq!(told, Some(FORMAT_MIN));
+    ours.set_region_format(FORMAT + 1);
+    assert_eq!(ours.level(), FORMAT, "what this node reads bounds it");
 }
 
 #[test]

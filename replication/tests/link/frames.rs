@@ -40,13 +40,18 @@ fn any_have() -> impl Strategy<Value = Have> {
     (
         proptest::collection::vec(entry, 0..20),
         any::<Option<i64>>(),
+        any::<Option<u32>>(),
     )
-        .prop_map(|(entries, unix_ms)| {
+        .prop_map(|(entries, unix_ms, format)| {
             let mut cursor = Cursor::new();
             for (shard, origin, stamp) in entries {
                 cursor.advance(shard, origin, OpStamp::whole(stamp));
             }
-            Have { cursor, unix_ms }
+            Have {
+                cursor,
+                unix_ms,
+                format,
+            }
         })
 }
 
@@ -197,7 +202,16 @@ fn a_full_have_fits() {
         .map(|s| (ShardId(s), part.clone()))
         .collect();
     let unix_ms = Some(i64::MIN);
-    assert!(Frame::Have(Have { cursor, unix_ms }).encode().len() <= FRAME_BYTES_MAX);
+    assert!(
+        Frame::Have(Have {
+            cursor,
+            unix_ms,
+            format: Some(u32::MAX)
+        })
+        .encode()
+        .len()
+            <= FRAME_BYTES_MAX
+    );
 }
 
 /// G17: a small batch in a large frame must not hold the frame's memory.

@@ -78,6 +78,7 @@ fn g17_nothing_but_the_handshake_comes_first() {
     let have = Frame::Have(Have {
         cursor: Cursor::new(),
         unix_ms: None,
+        format: None,
     });
     for frame in [subscribe(0), ack, have, Frame::Welcome(hello())] {
         let mut hand = Hand::new();

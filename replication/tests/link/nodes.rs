@@ -90,6 +90,7 @@ fn a_node_that_falls_silent_is_left_for_another_of_its_region() {
         let heartbeat = Have {
             cursor: whimbrel_replication::cursor::Cursor::new(),
             unix_ms: None,
+            format: None,
         };
         moved.extend(subscribed(&hand.event(frame(LINK, Frame::Have(heartbeat)))));
     }
@@ -110,6 +111,7 @@ fn wait(hand: &mut Hand, time: std::time::Duration, has: u64) -> Vec<(LinkId, Sh
             let frame = Frame::Have(Have {
                 cursor: cursor.clone(),
                 unix_ms: None,
+                format: None,
             });
             moved.extend(subscribed(&hand.event(Event::Frame { link, frame })));
         }

@@ -80,6 +80,7 @@ fn a_peer_that_forgets_questions_is_asked_again_later() {
         hand.frame(Frame::Have(whimbrel_replication::link::Have {
             cursor: whimbrel_replication::cursor::Cursor::new(),
             unix_ms: None,
+            format: None,
         }));
     }
     let effects = ask(&mut hand, 2, most + 1);

@@ -47,6 +47,7 @@ fn have() -> Frame {
     Frame::Have(whimbrel_replication::link::Have {
         cursor: whimbrel_replication::cursor::Cursor::of(S, holds(9)),
         unix_ms: None,
+        format: None,
     })
 }
 
@@ -270,6 +271,7 @@ fn g16_a_log_ends_where_all_regions_say_so_once_its_life_is_over() {
         let have = Frame::Have(whimbrel_replication::link::Have {
             cursor,
             unix_ms: None,
+            format: None,
         });
         hand.event(Event::Frame { link, frame: have });
     };

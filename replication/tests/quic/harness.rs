@@ -144,6 +144,7 @@ pub(crate) fn frame(n: i64) -> Frame {
     Frame::Have(Have {
         cursor: Cursor::new(),
         unix_ms: Some(n),
+        format: None,
     })
 }
 

@@ -137,6 +137,7 @@ impl Node {
                 let frame = Frame::Have(Have {
                     cursor: Cursor::of(shard, origins(b, rest)),
                     unix_ms: None,
+                    format: None,
                 });
                 self.frame(a, frame);
             }
@@ -438,6 +439,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Frame::Have(Have {
             cursor: Cursor::of(ShardId(0), sample::cursor(&[(2, at), (3, 4)])),
             unix_ms: Some(at.cast_signed()),
+            format: None,
         })
     };
     let frame = |link, frame: Frame| [&[FRAME, link, 0][..], &frame.encode()].concat();

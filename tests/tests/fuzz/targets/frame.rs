@@ -39,6 +39,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Frame::Have(Have {
             cursor: Cursor::of(shard, sample::cursor(&[(2, 5), (3, 9)])),
             unix_ms: Some(-1),
+            format: None,
         }),
         Frame::Subscribe {
             shard,
@@ -94,6 +95,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             .map(|shard| (ShardId(shard), full()))
             .collect(),
         unix_ms: None,
+        format: None,
     }));
     let mut seeds: Vec<Vec<u8>> = frames.iter().map(|f| f.encode().to_vec()).collect();
     seeds.extend(hostile());
