@@ -35,15 +35,15 @@ pub(crate) struct Poster {
     pub(crate) conversation: String,
 }
 
-/// A fault that holds.
-#[derive(Debug)]
+/// A fault that holds, or is about to: noted before it is made, so that one that is interrupted is ended too.
+#[derive(Clone, Debug)]
 struct Active {
     /// Its place among the faults.
     nth: usize,
     kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     /// With the life of its store, where that was destroyed.
     Away {
@@ -153,12 +153,9 @@ impl Injector {
                 Ok(json!("ready"))
             }
             Action::Freeze { region } => {
+                let what = format!("{region} frozen");
+                let nth = self.begin(what, |region| Kind::Frozen { region }, region);
                 let pid = self.cluster.process(region)?.freeze().await?;
-                let nth = self.begin(
-                    format!("{region} frozen"),
-                    |region| Kind::Frozen { region },
-                    region,
-                );
                 self.prove_frozen(nth, region, pid).await
             }
             Action::Thaw { region } => {
@@ -179,7 +176,6 @@ impl Injector {
                     one_way: *one_way,
                     change: Change::Set(*faults),
                 };
-                self.cluster.steer(order).await?;
                 let way = if *one_way { "to" } else { "and" };
                 let links = match (&from.0, &to.0) {
                     (None, None) => "all links".to_owned(),
@@ -189,6 +185,7 @@ impl Injector {
                 let nth = self.note(what);
                 let kind = Kind::Links { before };
                 self.active.push(Active { nth, kind });
+                self.cluster.steer(order).await?;
                 Ok(Value::Null)
             }
             Action::Heal {} => {
@@ -224,9 +221,9 @@ impl Injector {
                     }
                     Syncs::Fail => (Tampering::Fail, format!("syncs of {region} fail")),
                 };
-                self.cluster.process(region)?.tamper(tampering).await?;
                 let fails = tampering == Tampering::Fail;
                 self.begin(what, |region| Kind::Syncs { region, fails }, region);
+                self.cluster.process(region)?.tamper(tampering).await?;
                 Ok(Value::Null)
             }
             Action::PostTwice { regions, messages } => self.post_twice(regions, *messages).await,
@@ -237,8 +234,9 @@ impl Injector {
     /// cannot be put right; the first of these is what is said.
     pub(crate) async fn restore(&mut self) -> anyhow::Result<()> {
         let mut first = Ok(());
-        while let Some(active) = self.active.pop() {
+        while let Some(active) = self.active.last().cloned() {
             let ended = self.end_one(active).await;
+            self.active.pop();
             first = first.and(ended);
         }
         let names: Vec<String> = self.cluster.names().map(str::to_owned).collect();
@@ -276,14 +274,12 @@ impl Injector {
         nth
     }
 
-    /// Ends the faults that are meant.
+    /// Ends the faults that are meant, the oldest first. One that could not be ended, or was interrupted, still
+    /// holds, for [`Self::restore`].
     async fn end(&mut self, is_meant: impl Fn(&Kind) -> bool) -> anyhow::Result<()> {
-        let (meant, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active)
-            .into_iter()
-            .partition(|active| is_meant(&active.kind));
-        self.active = rest;
-        for active in meant {
-            self.end_one(active).await?;
+        while let Some(at) = self.active.iter().position(|active| is_meant(&active.kind)) {
+            self.end_one(self.active[at].clone()).await?;
+            self.active.remove(at);
         }
         Ok(())
     }
