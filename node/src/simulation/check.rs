@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
+use whimbrel_replication::crdt::conversation::Conversation;
+use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::reaction::Reaction;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
@@ -192,11 +194,13 @@ impl World {
         Ok(())
     }
 
-    /// An answer is there only with its question.
+    /// What was applied is there only with what it was done to: an answer with its question, an edit or a
+    /// reaction with its message, and all of it with its conversation.
     pub(super) async fn check_causality(
         &mut self,
         region: u16,
         batches: &[(Stamp, Bytes)],
+        to: Stamp,
     ) -> Step {
         let Some(running) = &self.regions[&region].running else {
             return Ok(());
@@ -204,24 +208,32 @@ impl World {
         if !running.is_showing().await {
             return Ok(());
         }
-        let decoded = batches.iter().filter_map(|(_, b)| Batch::decode(b).ok());
+        let applied = batches.iter().filter(|(stamp, _)| *stamp <= to);
+        let decoded = applied.filter_map(|(_, b)| Batch::decode(b).ok());
         for op in decoded.flat_map(|batch| batch.ops) {
-            let OpKind::Posted {
-                message,
-                reply_to: Some(parent),
-                ..
-            } = op.kind
-            else {
-                continue;
-            };
             let scope = Scope::new(op.conversation, SHARDS);
-            let answer = message_row(&running.store, scope, message).await;
-            let question = message_row(&running.store, scope, parent).await;
-            let (Ok(answer), Ok(question)) = (answer, question) else {
+            let Ok(conversation) = conversation_row(&running.store, scope).await else {
                 return Ok(());
             };
-            if answer.is_some() && question.is_none() {
-                let what = format!("r{region} shows {message} without {parent}, which it answers");
+            if conversation.is_none_or(|row| row.creation.is_none()) {
+                let what = format!("r{region} shows {op:?} without its conversation");
+                return Err(Violation::new("G10", what));
+            }
+            let needed = match op.kind {
+                OpKind::Posted { reply_to, .. } => reply_to,
+                OpKind::Edited { message, .. }
+                | OpKind::Redacted { message }
+                | OpKind::Reacted { message, .. } => Some(message),
+                _ => None,
+            };
+            let Some(needed) = needed else {
+                continue;
+            };
+            let Ok(row) = message_row(&running.store, scope, needed).await else {
+                return Ok(());
+            };
+            if row.is_none_or(|row| row.post.is_none()) {
+                let what = format!("r{region} shows op {} without the message {needed}", op.id);
                 return Err(Violation::new("G10", what));
             }
         }
@@ -285,18 +297,56 @@ async fn missing(running: &Running, effect: &Effect) -> Read<Option<Violation>> 
             let is_there = row.redacted || has_word(&row, key);
             (!is_there).then(|| Violation::new("G5", "the edit is not in the text"))
         }
-        Effect::Reacted(conversation, id, emoji, user) => {
+        Effect::Reacted(conversation, id, emoji, user, acked) => {
             let scope = Scope::new(*conversation, SHARDS);
-            let key = scope.reaction(id, emoji, user);
-            let row = get(store, key).await?;
-            let row = row.map(|bytes| Reaction::decode(&bytes)).transpose();
-            let is_there = row.map_err(corrupt)?.is_some_and(|row| row.present);
-            (!is_there).then(|| Violation::new("G1", "the reaction is not there"))
+            let row = reaction_row(store, scope, id, emoji, user).await?;
+            let is_there = acked.as_ref().is_none_or(|acked| {
+                row.is_some_and(|row| row.position > acked.position || row == *acked)
+            });
+            (!is_there).then(|| Violation::new("G1", "the reaction is as it was before"))
+        }
+        Effect::Created(conversation) => {
+            let row = conversation_row(store, Scope::new(*conversation, SHARDS)).await?;
+            let is_there = row.is_some_and(|row| row.creation.is_some());
+            (!is_there).then(|| Violation::new("G1", "the conversation is not there"))
+        }
+        Effect::Titled(conversation, acked) => {
+            let row = conversation_row(store, Scope::new(*conversation, SHARDS)).await?;
+            let has = row.and_then(|row| Some(row.title?.position));
+            (has < *acked).then(|| Violation::new("G1", "the title is as it was before"))
+        }
+        Effect::Member(conversation, user, acked) => {
+            let row = member_row(store, Scope::new(*conversation, SHARDS), user).await?;
+            let row = row.unwrap_or_default();
+            let is_there = acked.iter().all(|dot| row.has_seen(dot));
+            (!is_there).then(|| Violation::new("G1", "the standing is as it was before"))
         }
         Effect::Read(conversation, user, wanted) => {
             let has = marker(store, *conversation, user.clone()).await?;
             (!has.covers_all(wanted)).then(|| Violation::new("G6", "the marker is behind"))
         }
+    })
+}
+
+/// What is to be seen of an effect in the end, as the region shows it that acks it.
+pub(super) async fn as_acked(store: &Store, effect: &Effect) -> Read<Effect> {
+    Ok(match effect.clone() {
+        Effect::Reacted(conversation, id, emoji, user, _) => {
+            let scope = Scope::new(conversation, SHARDS);
+            let row = reaction_row(store, scope, &id, &emoji, &user).await?;
+            Effect::Reacted(conversation, id, emoji, user, row)
+        }
+        Effect::Titled(conversation, _) => {
+            let row = conversation_row(store, Scope::new(conversation, SHARDS)).await?;
+            let position = row.and_then(|row| Some(row.title?.position));
+            Effect::Titled(conversation, position)
+        }
+        Effect::Member(conversation, user, _) => {
+            let row = member_row(store, Scope::new(conversation, SHARDS), &user).await?;
+            let dots = row.iter().flat_map(Member::values).map(|value| value.dot);
+            Effect::Member(conversation, user, dots.collect())
+        }
+        effect => effect,
     })
 }
 
@@ -313,6 +363,30 @@ async fn get(store: &Store, key: Vec<u8>) -> Read<Option<Bytes>> {
         async move { tx.get(&key, true).await }
     });
     read.await
+}
+
+async fn reaction_row(
+    store: &Store,
+    scope: Scope,
+    id: &MessageId,
+    emoji: &str,
+    user: &str,
+) -> Read<Option<Reaction>> {
+    let row = get(store, scope.reaction(id, emoji, user)).await?;
+    let row = row.map(|bytes| Reaction::decode(&bytes)).transpose();
+    row.map_err(corrupt)
+}
+
+async fn conversation_row(store: &Store, scope: Scope) -> Read<Option<Conversation>> {
+    let row = get(store, scope.conversation()).await?;
+    let row = row.map(|bytes| Conversation::decode(&bytes)).transpose();
+    row.map_err(corrupt)
+}
+
+async fn member_row(store: &Store, scope: Scope, user: &str) -> Read<Option<Member>> {
+    let row = get(store, scope.member(user)).await?;
+    let row = row.map(|bytes| Member::decode(&bytes)).transpose();
+    row.map_err(corrupt)
 }
 
 async fn message_row(store: &Store, scope: Scope, id: MessageId) -> Read<Option<Message>> {

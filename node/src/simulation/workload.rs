@@ -8,9 +8,10 @@ use rand::seq::IndexedRandom as _;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::crdt::text::{Revision, RevisionRef};
 use whimbrel_replication::id::{ConversationId, MessageId, OpStamp, Place};
-use whimbrel_replication::op::ConversationKind;
+use whimbrel_replication::op::{ConversationKind, Standing};
 
 use super::Violation;
+use super::check;
 use super::ledger::{Acked, Effect};
 use super::region::{REGIONS, SHARDS};
 use super::world::{Step, World};
@@ -21,7 +22,12 @@ use crate::store::keys::Scope;
 use crate::store::{RangeOptions, RunOptions, Store, StoreError};
 
 const CLIENTS: usize = 6;
+/// Made before anything goes wrong.
 const CONVERSATIONS: usize = 2;
+/// Those too that clients make meanwhile.
+const CONVERSATIONS_MAX: usize = 3;
+/// Who comes and goes, and writes nothing.
+const GUESTS: usize = 3;
 /// Messages among which a client chooses.
 const LAST_MESSAGES: usize = 20;
 
@@ -114,6 +120,9 @@ impl World {
         let conversation = *self.conversations.choose(&mut self.rng).expect("some");
         let scope = Scope::new(conversation, SHARDS);
         let drawn = self.rng.random_range(0..100);
+        if drawn >= 98 && self.conversations.len() < CONVERSATIONS_MAX {
+            return Ok(Some(self.create(client)));
+        }
         let Some(running) = &self.regions[&at].running else {
             return Ok(None);
         };
@@ -129,7 +138,7 @@ impl World {
             .collect();
         let rng = &mut self.rng;
         let (action, effect) = match drawn {
-            60..75 => {
+            55..67 => {
                 let Some((id, row)) = own.choose(rng) else {
                     return Ok(None);
                 };
@@ -143,14 +152,14 @@ impl World {
                 };
                 (action, Effect::Edited(conversation, *id, key.clone()))
             }
-            75..80 => {
+            67..72 => {
                 let Some((id, _)) = own.choose(rng) else {
                     return Ok(None);
                 };
                 let action = Action::Redact { message: *id };
                 (action, Effect::Redacted(conversation, *id))
             }
-            80..90 => {
+            72..82 => {
                 let Some((id, _)) = last.choose(rng) else {
                     return Ok(None);
                 };
@@ -158,16 +167,37 @@ impl World {
                 let action = Action::React {
                     message: *id,
                     emoji: emoji.clone(),
-                    present: true,
+                    present: rng.random_bool(0.7),
                 };
-                let effect = Effect::Reacted(conversation, *id, emoji, actor.clone());
+                let effect = Effect::Reacted(conversation, *id, emoji, actor.clone(), None);
                 (action, effect)
             }
-            90..100 => {
+            82..90 => {
                 let action = Action::Read {
                     marker: held.clone(),
                 };
                 (action, Effect::Read(conversation, actor.clone(), held))
+            }
+            90..98 => {
+                let user = match rng.random_range(0..CLIENTS + GUESTS) {
+                    n if n < CLIENTS => format!("u{n}"),
+                    n => format!("guest{}", n - CLIENTS),
+                };
+                let effect = Effect::Member(conversation, user.clone(), vec![]);
+                let action = if rng.random_bool(0.7) {
+                    let roles = [Standing::Admin, Standing::Member];
+                    let role = *roles.choose(rng).expect("two");
+                    Action::SetMember { user, role }
+                } else {
+                    let ban = rng.random_bool(0.3);
+                    Action::RemoveMember { user, ban }
+                };
+                (action, effect)
+            }
+            98.. => {
+                let title = Some(format!("{actor} {key}"));
+                let action = Action::Change { title, topic: None };
+                (action, Effect::Titled(conversation, None))
             }
             _ => {
                 let parents = last.iter().filter(|_| drawn < 25).collect::<Vec<_>>();
@@ -194,6 +224,31 @@ impl World {
             trace: None,
         };
         Ok(Some((command, Some(effect))))
+    }
+
+    /// A conversation with everybody in it.
+    fn create(&mut self, client: usize) -> (Command, Option<Effect>) {
+        let users: Vec<String> = self.clients.iter().map(|c| c.name.clone()).collect();
+        let client = &mut self.clients[client];
+        client.count += 1;
+        let (actor, key) = (client.name.clone(), format!("key-{}", client.count));
+        let conversation = ConversationId::created(&actor, &key);
+        self.conversations.push(conversation);
+        let action = Action::Create {
+            kind: ConversationKind::Group,
+            title: Some(key.clone()),
+            topic: None,
+            members: users.into_iter().filter(|user| *user != actor).collect(),
+        };
+        let command = Command {
+            actor,
+            is_admin: false,
+            key,
+            conversation,
+            action,
+            trace: None,
+        };
+        (command, Some(Effect::Created(conversation)))
     }
 
     /// Sends a command to a region. Whether it was answered.
@@ -261,6 +316,11 @@ impl World {
             (effect, _) => effect,
         };
         if let Some(effect) = effect {
+            let effect = match check::as_acked(&store, &effect).await {
+                Ok(acked) => acked,
+                // It has died since.
+                Err(_) => effect,
+            };
             self.ledger.acked.push(Acked {
                 effect,
                 is_lost: false,

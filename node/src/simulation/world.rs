@@ -607,7 +607,7 @@ impl World {
         self.note(format_args!(
             "r{region} applies {shard} {origin} {from}..{to}{late}"
         ));
-        self.check_causality(region, &batches).await
+        self.check_causality(region, &batches, to).await
     }
 
     /// The store has failed: its region dies if that is for good.

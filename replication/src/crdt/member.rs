@@ -64,12 +64,17 @@ impl Member {
     }
 
     /// Is this op merged here, or superseded by one that is?
-    fn has_seen(&self, dot: &Place) -> bool {
+    pub fn has_seen(&self, dot: &Place) -> bool {
         self.context.covers(dot)
             || self
                 .values
                 .iter()
                 .any(|v| v.dot.origin == dot.origin && v.dot.at >= dot.at)
+    }
+
+    /// Writes that no other has superseded, by dot.
+    pub fn values(&self) -> &[Value] {
+        &self.values
     }
 
     /// The value that counts: the most restrictive, then the latest.
