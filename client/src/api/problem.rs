@@ -34,6 +34,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::RegionName>))]
     pub waiting_for: Vec<String>,
+    /// With `not_caught_up`, to a post that waited for several regions: those that have committed it so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<form::RegionName>))]
+    pub acked_by: Vec<String>,
     /// With `not_caught_up`: the given cursor capped at what this region holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = form::Cursor, required = false))]
@@ -167,6 +171,7 @@ impl Problem {
             retry_after_ms: None,
             errors: Vec::new(),
             waiting_for: Vec::new(),
+            acked_by: Vec::new(),
             available: None,
             request: None,
         }

@@ -204,6 +204,7 @@ async fn wait_for_acks(
             );
             let mut failure = Failure::new(ProblemCode::NotCaughtUp, detail);
             failure.0.waiting_for = names(&lack);
+            failure.0.acked_by = names(&have);
             return Err(failure);
         }
     }

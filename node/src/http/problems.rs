@@ -84,7 +84,8 @@ problems! {
         "the store did not answer in time; retry with the same idempotency key",
     );
     /// This region lacks something that the request builds on: `waiting_for` names the regions whose
-    /// writes are missing, `available` is the part of the cursor that is here. Or, as everywhere, too
+    /// writes are missing, `available` is the part of the cursor that is here. To a post that waited for
+    /// more regions: `acked_by` names those that have it, `waiting_for` the others. Or, as everywhere, too
     /// much from all, or the store does not answer.
     Behind 503 [NotCaughtUp, Overloaded, StoreUnavailable] behind();
 }

@@ -369,6 +369,9 @@ async fn g14_what_only_one_region_has_is_listed() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Some(ProblemCode::NotCaughtUp), "{refused}");
+    let problem = refused.problem().expect("it has a code");
+    assert_eq!(problem.acked_by, ["eu"]);
+    assert_eq!(problem.waiting_for, ["us", "ap"]);
     let words = refused.to_string();
     assert!(
         words.contains("eu") && words.contains("2 regions"),
