@@ -1,6 +1,6 @@
 //! G12: a clock that is wrong harms the region that it belongs to, and no other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use whimbrel_client::Client;
 
@@ -12,6 +12,16 @@ fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
     libraries.find(|library| library.exists())
+}
+
+/// The environment of a node whose clock is wrong by so many seconds.
+fn wrong_by(library: &Path, seconds: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("LD_PRELOAD", library.display().to_string()),
+        ("FAKETIME", seconds.to_owned()),
+        // The time that passes is right.
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
 }
 
 async fn reads_ready(cluster: &Cluster, region: &str) -> String {
@@ -44,12 +54,7 @@ async fn g12_a_node_whose_clock_is_wrong_takes_no_writes_and_moves_no_other_cloc
     cluster.stop("eu").await;
     for ahead in ["+600", "-600"] {
         let eu = cluster.node_mut("eu");
-        eu.env = vec![
-            ("LD_PRELOAD", library.display().to_string()),
-            ("FAKETIME", ahead.to_owned()),
-            // The time that passes is right.
-            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ];
+        eu.env = wrong_by(&library, ahead);
         eu.start();
         until("eu to find out", async || {
             let ready = reads_ready(&cluster, "eu").await;
@@ -81,4 +86,51 @@ async fn g12_a_node_whose_clock_is_wrong_takes_no_writes_and_moves_no_other_cloc
         there.sort_unstable();
         assert_eq!(there, all, "in {region}");
     }
+}
+
+/// A region that nobody could tell that its clock is wrong has stamped ops far ahead. The others take the ops in,
+/// leave their clocks alone, and count what they saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_poisoned_stamps_move_no_other_clock() {
+    let Some(library) = faketime() else {
+        println!("skipped: a wrong clock (the package faketime is not installed)");
+        return;
+    };
+    let mut cluster = Cluster::start().await;
+    let ana = cluster.everywhere("ana");
+    let id = group(&ana[0], &["ben"]).await;
+    cluster.converged().await;
+    for region in REGIONS {
+        cluster.stop(region).await;
+    }
+    let eu = cluster.node_mut("eu");
+    eu.env = wrong_by(&library, "+600");
+    eu.start();
+    until("eu to take a write alone", async || {
+        ana[0].post(&id, &text("poisoned")).key("once").await
+    })
+    .await;
+    for region in &REGIONS[1..] {
+        cluster.node_mut(region).start();
+    }
+    for (region, client) in REGIONS.iter().zip(&ana).skip(1) {
+        until("what eu has written", async || {
+            let messages = walk_back(client, &id, 50).await;
+            let messages = messages.map_err(|error| error.to_string())?;
+            let there = texts(&messages).contains(&"poisoned");
+            ensure(there, format!("not in {region}"))
+        })
+        .await;
+        let seen = cluster
+            .metric(region, "whimbrel_hlc_beyond_drift_total")
+            .await;
+        assert!(seen.unwrap() > 0.0, "{region}");
+        let age = age_ms(client, &id, region).await;
+        assert!(age < 60_000, "{age} ms in {region}");
+    }
+    until("eu to find out", async || {
+        let ready = reads_ready(&cluster, "eu").await;
+        ensure(ready.contains("its clock is wrong"), ready)
+    })
+    .await;
 }
