@@ -122,7 +122,8 @@ impl Audit {
         }
     }
 
-    /// A count that first appears as 1 is no increase to who watches it.
+    /// A count that first appears as 1 is no increase to who watches it, and a walk that never ends is late since
+    /// the start.
     fn show_nothing_found(&self) {
         let identity = &self.context.identity;
         let metrics = &self.metrics;
@@ -135,7 +136,8 @@ impl Audit {
             ] {
                 counter.with_label_values(&[name]);
             }
-            metrics.audit_walked.with_label_values(&[name]);
+            let walked = metrics.audit_walked.with_label_values(&[name]);
+            walked.set(unix_ms() / 1_000);
         }
     }
 

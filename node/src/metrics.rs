@@ -38,6 +38,8 @@ pub struct Metrics {
     pub applied_batches: IntCounterVec,
     /// Batches that came again and were left out, by peer.
     pub duplicate_batches: IntGaugeVec,
+    /// Batches that were dropped and asked for again, by peer.
+    pub dropped_batches: IntGaugeVec,
     /// Frames and batches that were refused, by peer.
     pub rejected: IntGaugeVec,
     /// Logs that stopped because a batch cannot be applied.
@@ -196,10 +198,15 @@ impl Metrics {
                 "whimbrel_replication_duplicate_batches",
                 "Batches that came again and were left out.",
             )?,
+            dropped_batches: peers(
+                r,
+                "whimbrel_replication_dropped_batches",
+                "Batches that were dropped and asked for again: a gap before them, or no room.",
+            )?,
             rejected: peers(
                 r,
                 "whimbrel_replication_rejected",
-                "Frames that were refused.",
+                "Frames that were refused, and batches that cannot be read.",
             )?,
             stopped_logs: gauge(
                 r,
@@ -332,7 +339,7 @@ impl Metrics {
             audit_walked: peers(
                 r,
                 "whimbrel_audit_walked_timestamp_seconds",
-                "When an audit last came to the end with a peer; 0: never since the start.",
+                "When an audit last came to the end with a peer, or this node started.",
             )?,
             feature_level: gauge(
                 r,

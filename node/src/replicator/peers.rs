@@ -53,7 +53,9 @@ pub struct PeerView {
     pub applied: u64,
     /// Batches that came again.
     pub duplicate: u64,
-    /// Batches that were dropped.
+    /// Batches that were dropped and asked for again.
+    pub dropped: u64,
+    /// Frames and batches that were refused.
     pub rejected: u64,
     /// Its wall clock minus ours.
     pub clock_offset_ms: Option<i64>,
@@ -98,6 +100,7 @@ impl PeerView {
             lag_bytes: lag.bytes,
             applied: peer.applied,
             duplicate: peer.duplicate,
+            dropped: peer.dropped,
             rejected: peer.rejected,
             clock_offset_ms: peer.clock_offset_ms,
             last_close: peer.last_close,
@@ -197,6 +200,10 @@ impl Peers {
                 .duplicate_batches
                 .with_label_values(&[name])
                 .set(gauge(peer.duplicate));
+            metrics
+                .dropped_batches
+                .with_label_values(&[name])
+                .set(gauge(peer.dropped));
             metrics
                 .rejected
                 .with_label_values(&[name])

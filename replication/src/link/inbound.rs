@@ -110,7 +110,7 @@ impl Engine {
         };
         let count = frame.batches.len() as u64;
         if frame.from > inbound.expected {
-            peer.rejected += count;
+            peer.dropped += count;
             // Later frames of the same broken stream must not each start it anew.
             let settled = pull.in_order || now >= pull.active_at + GAP_DELAY;
             if settled && inbound.stopped.is_none() {
@@ -166,7 +166,7 @@ impl Engine {
             }
             let size = bytes.len() + BATCH_OVERHEAD_BYTES;
             if cut || inbound.stopped.is_some() || !inbound.has_room(size, total) {
-                peer.rejected += 1;
+                peer.dropped += 1;
                 cut = true;
                 continue;
             }

@@ -61,6 +61,7 @@ pub(super) struct Peer {
     last_close: Option<String>,
     pub(super) applied: u64,
     pub(super) duplicate: u64,
+    pub(super) dropped: u64,
     pub(super) rejected: u64,
 }
 
@@ -81,7 +82,9 @@ pub struct PeerStatus {
     pub applied: u64,
     /// Batches that came from it and were there already.
     pub duplicate: u64,
-    /// Batches that came from it and were dropped: a gap, no room, or not to be read.
+    /// Batches that came from it and were dropped, to be asked for again: a gap before them, or no room.
+    pub dropped: u64,
+    /// Frames that were refused, and batches that cannot be read.
     pub rejected: u64,
     /// Logs of its origins that stand still here: the batch that they stopped at, and why.
     pub stopped: Vec<(ShardId, Origin, Stamp, String)>,
@@ -102,6 +105,7 @@ impl Engine {
             holds: peer.has.cursor(),
             applied: peer.applied,
             duplicate: peer.duplicate,
+            dropped: peer.dropped,
             rejected: peer.rejected,
             stopped: self
                 .stopped()
@@ -234,6 +238,7 @@ impl Engine {
             return; // Closed by us; what was still under way does not matter.
         };
         state.heard_at = self.now;
+        let (region, refuses_us) = (state.peer, matches!(frame, Frame::Refused { .. }));
         let taken = match (state.open, state.role, frame) {
             (false, Role::Server, Frame::Hello(hello)) => self.on_hello(link, &hello),
             (false, Role::Puller, Frame::Welcome(hello)) => self.on_welcome(link, &hello),
@@ -287,6 +292,9 @@ impl Engine {
             }
         };
         if let Err(reason) = taken {
+            if let Some(peer) = self.peers.get_mut(&region).filter(|_| !refuses_us) {
+                peer.rejected += 1;
+            }
             self.close(link, reason);
         }
     }

@@ -74,7 +74,7 @@ fn g1_a_gap_is_asked_for_again_from_the_stores_cursor() {
     assert_eq!(sent(&effects), [&again]);
     // What the broken stream still brings does not ask once more.
     assert!(hand.batches(9, 10, &[10]).is_empty());
-    assert_eq!(hand.engine.peers()[&region(2)].rejected, 2);
+    assert_eq!(hand.engine.peers()[&region(2)].dropped, 2);
 }
 
 #[test]

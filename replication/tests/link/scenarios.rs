@@ -134,7 +134,7 @@ fn g1_a_large_backlog_flows_within_its_credit() {
     assert!(took < ms(5_000), "{took:?}");
     let status = &sim.nodes[&2].engine.peers()[&region(1)];
     assert_eq!(
-        (status.applied, status.duplicate, status.rejected),
+        (status.applied, status.duplicate, status.dropped),
         (400, 0, 0)
     );
 }
