@@ -214,6 +214,10 @@ fn hurried(yaml: &str) -> String {
 }
 
 fn shorter(span: &str) -> String {
+    // Of a subquery, with its step.
+    if let Some((span, step)) = span.split_once(':') {
+        return format!("{}:{}", shorter(span), shorter(step));
+    }
     let (number, unit) = span.split_at(span.len() - 1);
     let minutes = match unit {
         "m" => 1,
@@ -259,6 +263,7 @@ async fn bake(prometheus: &Prometheus, region: &str) -> bool {
     let mut bake = Command::new(Path::new(OPERATIONS).join("bake.sh"));
     bake.args([&prometheus.url, region, "0.05"])
         .env("BAKE_STEP_S", "1")
+        .env("BAKE_GRACE_S", "1")
         .stdin(Stdio::null());
     let output = within("the bake", bake.output()).await.unwrap();
     println!(
