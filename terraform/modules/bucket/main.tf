@@ -59,10 +59,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     noncurrent_version_expiration {
       noncurrent_days = coalesce(var.expire_days, 30)
     }
-    dynamic "expiration" {
-      for_each = var.expire_days == null ? [] : [var.expire_days]
-      content {
-        days = expiration.value
+  }
+
+  dynamic "rule" {
+    for_each = var.expire_days == null ? [] : [var.expire_days]
+    content {
+      id     = "expire-current"
+      status = "Enabled"
+
+      filter {
+        prefix = var.expire_prefix
+      }
+      expiration {
+        days = rule.value
       }
     }
   }

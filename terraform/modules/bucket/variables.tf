@@ -20,6 +20,13 @@ variable "expire_days" {
   default     = null
 }
 
+variable "expire_prefix" {
+  description = "What the names of the objects begin with that are removed after `expire_days`."
+  type        = string
+  nullable    = false
+  default     = ""
+}
+
 variable "statements" {
   description = "JSON of a policy document whose statements are added to the bucket's policy: services that write to it. Its resources name the bucket as `BUCKET`."
   type        = string

@@ -31,6 +31,8 @@ data "aws_ssm_parameter" "ami" {
 }
 
 resource "aws_instance" "this" {
+  # What it may is read at its first start.
+  depends_on              = [aws_iam_role_policy.this]
   for_each                = local.machines
   ami                     = coalesce(var.ami_id, nonsensitive(one(data.aws_ssm_parameter.ami[*].value)))
   instance_type           = each.value.role.instance_type
@@ -39,11 +41,13 @@ resource "aws_instance" "this" {
   vpc_security_group_ids  = [aws_security_group.this.id]
   iam_instance_profile    = aws_iam_instance_profile.this.name
   disable_api_termination = var.deletion_protection
-  ebs_optimized           = true
-  monitoring              = true
-  user_data_base64        = base64gzip(local.cloud_init[each.key])
-  tags                    = merge(var.tags, { Name = "${var.name}-fdb-${replace(each.key, "/", "-")}" })
-  volume_tags             = merge(var.tags, { Name = "${var.name}-fdb-${replace(each.key, "/", "-")}" })
+  # A stop empties the local disks.
+  disable_api_stop = var.deletion_protection
+  ebs_optimized    = true
+  monitoring       = true
+  user_data_base64 = base64gzip(local.cloud_init[each.key])
+  tags             = merge(var.tags, { Name = "${var.name}-fdb-${replace(each.key, "/", "-")}" })
+  volume_tags      = merge(var.tags, { Name = "${var.name}-fdb-${replace(each.key, "/", "-")}" })
 
   metadata_options {
     http_endpoint               = "enabled"
@@ -60,8 +64,8 @@ resource "aws_instance" "this" {
   }
 
   lifecycle {
-    # A new image or set-up would replace all machines with data at once. They are replaced one by one,
-    # with -replace, when the cluster is healthy.
-    ignore_changes = [ami, user_data_base64]
+    # A new image or set-up would replace all machines with data at once, and another type would stop them, which
+    # empties their disks. They are replaced one by one, with -replace, when the cluster is healthy.
+    ignore_changes = [ami, instance_type, user_data_base64]
   }
 }

@@ -11,11 +11,15 @@ output "public_subnets" {
 output "node_subnets" {
   description = "Private subnets of nodes: { zone = { id, cidr } }."
   value       = { for zone, _ in local.zones : zone => { id = aws_subnet.this["node/${zone}"].id, cidr = local.subnets["node/${zone}"].cidr } }
+  # A machine that starts without a way out does not get what it is made of.
+  depends_on = [aws_route.private, aws_route_table_association.this, aws_vpc_endpoint.s3]
 }
 
 output "fdb_subnets" {
   description = "Private subnets of FoundationDB: { zone = { id, cidr } }."
   value       = { for zone, _ in local.zones : zone => { id = aws_subnet.this["fdb/${zone}"].id, cidr = local.subnets["fdb/${zone}"].cidr } }
+  # A machine that starts without a way out does not get what it is made of.
+  depends_on = [aws_route.private, aws_route_table_association.this, aws_vpc_endpoint.s3]
 }
 
 output "egress_ips" {

@@ -2,8 +2,9 @@ data "aws_region" "current" {}
 
 locals {
   environment = templatefile("${path.module}/templates/node.env.tftpl", {
-    region          = data.aws_region.current.name
-    config          = aws_ssm_parameter.config.name
+    region = data.aws_region.current.name
+    # A node that starts again, or is replaced by the same template, keeps the config that it was made for.
+    config          = "${aws_ssm_parameter.config.name}:${aws_ssm_parameter.config.version}"
     config_sha256   = nonsensitive(sha256(local.config))
     secrets         = var.secrets
     release         = var.release

@@ -49,6 +49,8 @@ resource "aws_launch_template" "this" {
 }
 
 resource "aws_autoscaling_group" "this" {
+  # What its nodes may is read at their first start.
+  depends_on          = [aws_iam_role_policy.this]
   name                = var.name
   min_size            = var.capacity.min
   max_size            = var.capacity.max
@@ -59,21 +61,29 @@ resource "aws_autoscaling_group" "this" {
   # that dies is started again by its machine; clients go to those that are ready.
   health_check_type       = "EC2"
   default_instance_warmup = 60
-  termination_policies    = ["OldestLaunchTemplate", "OldestInstance"]
+  # A new region takes in what the others have before its first node is ready: that is not for an apply to wait for.
+  wait_for_capacity_timeout = "0"
+  termination_policies      = ["OldestLaunchTemplate", "OldestInstance"]
 
   launch_template {
     id      = aws_launch_template.this.id
     version = aws_launch_template.this.latest_version
   }
 
-  # Another program or config: a new node must have said that it is ready before an old one is drained.
+  # Whoever replaces nodes, also without Terraform: the new one comes first.
+  instance_maintenance_policy {
+    min_healthy_percentage = 100
+    max_healthy_percentage = 134
+  }
+
+  # Another program or config: a new node must have said that it is ready before an old one is drained. One that does not
+  # get ready stops the refresh. It does not go back by itself: the group names the new template by then.
   instance_refresh {
     strategy = "Rolling"
     preferences {
       min_healthy_percentage = 100
       max_healthy_percentage = 134
       instance_warmup        = 60
-      auto_rollback          = true
       skip_matching          = true
     }
   }

@@ -187,7 +187,7 @@ variable "packages" {
 }
 
 variable "ami_id" {
-  description = "Image of the nodes: Debian 12 of the program's architecture. Null: Debian's current one for amd64, as of each start."
+  description = "Image of the nodes: Debian 12 of the program's architecture. Null: Debian's current one for amd64 as of each plan, so that an apply replaces machines when Debian has a newer one: give one in production."
   type        = string
   default     = null
 }

@@ -70,7 +70,7 @@ variable "scrape_seconds" {
 }
 
 variable "ami_id" {
-  description = "Image of the machine that reads metrics: Debian 12. Null: Debian's current one for amd64, as of each start."
+  description = "Image of the machine that reads metrics: Debian 12. Null: Debian's current one for amd64 as of each plan, so that an apply replaces machines when Debian has a newer one: give one in production."
   type        = string
   default     = null
 }

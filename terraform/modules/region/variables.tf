@@ -3,8 +3,8 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,15}$", var.name))
-    error_message = "name \"${var.name}\" is not 1 to 16 of a-z, 0-9 and -, starting with a letter: choose a short one such as \"eu\"."
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,14}[a-z0-9])?$", var.name))
+    error_message = "name \"${var.name}\" is not 1 to 16 of a-z, 0-9 and -, starting with a letter and not ending in -: choose a short one such as \"eu\"."
   }
 }
 

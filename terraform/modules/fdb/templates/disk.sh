@@ -9,9 +9,11 @@ mapfile -t disks < <(lsblk --nodeps --noheadings --paths --output NAME,MODEL |
 [ "${#disks[@]}" -gt 0 ] || { echo 'this machine has no local NVMe disk' >&2; exit 1; }
 disk=${disks[0]}
 if [ "${#disks[@]}" -gt 1 ]; then
-  disk=/dev/md0
+  # After a restart the kernel has assembled it already, under a number of its own choice.
+  disk=/dev/md/foundationdb
   [ -b "$disk" ] || mdadm --assemble --scan || true
-  [ -b "$disk" ] || mdadm --create "$disk" --run --level=0 --raid-devices="${#disks[@]}" "${disks[@]}"
+  [ -b "$disk" ] || mdadm --create "$disk" --run --level=0 --name=foundationdb --homehost=any \
+    --raid-devices="${#disks[@]}" "${disks[@]}"
 fi
 # Only a disk without any file system is formatted.
 blkid "$disk" >/dev/null || mkfs.xfs -q "$disk"

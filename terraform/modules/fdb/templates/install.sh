@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs once, at the first start. The server must not start before its disk and its certificates are there: the package
-# would make a database of its own.
+# Runs once, at the first start. The package starts the server as soon as it is installed: disk, certificates and config
+# are there before it.
 set -euo pipefail
 set -a
 . /etc/whimbrel/fdb.env
@@ -18,22 +18,22 @@ fi
 package clients "$CLIENTS_URL" "$CLIENTS_SHA256"
 package server "$SERVER_URL" "$SERVER_SHA256"
 
-systemctl daemon-reload
-systemctl mask foundationdb.service
-/usr/local/sbin/fdb-disk
-DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i /tmp/clients.deb /tmp/server.deb
-# The client library rewrites the cluster file: it and its folder belong to the server's user.
-chown foundationdb:foundationdb /etc/foundationdb /etc/foundationdb/fdb.cluster
-install -d -o foundationdb -g foundationdb -m 0700 /var/lib/foundationdb/data
-systemctl unmask foundationdb.service
-
+# As the package would make it, only earlier.
+getent passwd foundationdb >/dev/null ||
+  useradd --system --user-group --home-dir /var/lib/foundationdb --no-create-home --shell /usr/sbin/nologin foundationdb
 mkdir -p /etc/systemd/system/foundationdb.service.d
 cat >/etc/systemd/system/foundationdb.service.d/order.conf <<'END'
 [Unit]
-Requires=fdb-disk.service fdb-tls.service
+Requires=fdb-disk.service
+Wants=fdb-tls.service
 After=fdb-disk.service fdb-tls.service fdb-credentials.service
 END
 systemctl daemon-reload
+systemctl start fdb-disk.service fdb-tls.service
+install -d -o foundationdb -g foundationdb -m 0700 /var/lib/foundationdb/data
+# The client library rewrites the cluster file: it and its folder belong to the server's user.
+chown foundationdb:foundationdb /etc/foundationdb /etc/foundationdb/fdb.cluster
+DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i /tmp/clients.deb /tmp/server.deb
 systemctl enable --now fdb-disk.service fdb-tls.service fdb-tls.timer fdb-credentials.service fdb-credentials.timer
 systemctl enable --now foundationdb.service
 if [ "$FIRST" = true ]; then systemctl enable --now --no-block fdb-bootstrap.service; fi

@@ -5,7 +5,11 @@ set -euo pipefail
 umask 077
 folder=/etc/foundationdb/tls
 mkdir -p "$folder"
-secret=$(aws secretsmanager get-secret-value --secret-id "$SECRET_ARN" --query SecretString --output text)
+# A unit that failed once takes those down that require it, also where it would succeed the next time.
+until secret=$(aws secretsmanager get-secret-value --secret-id "$SECRET_ARN" --query SecretString --output text); do
+  if [ -f "$folder/cert.pem" ]; then exit 1; fi
+  sleep 5
+done
 for name in ca cert key; do
   jq -er --arg name "$name" '.[$name]' <<<"$secret" >"$folder/$name.pem.new"
 done

@@ -6,7 +6,10 @@ umask 077
 folder=/run/whimbrel-secrets
 install -d -o whimbrel -g whimbrel -m 0700 "$folder"
 
-secret() { aws secretsmanager get-secret-value --secret-id "$1" --query SecretString --output text; }
+# A unit that failed once takes those down that require it, also where it would succeed the next time: it goes on
+# until it has all. What is there already may be read anew later.
+fetch() { until "$@"; do sleep 5; done; }
+secret() { fetch aws secretsmanager get-secret-value --secret-id "$1" --query SecretString --output text; }
 # Puts standard input into file $1, at once and for the node alone.
 put() {
   cat >"$folder/$1.new"
@@ -24,7 +27,7 @@ for name in ca cert key; do
   jq -er --arg name "$name" '.[$name]' <<<"$link" | put "link.$name.pem"
   jq -er --arg name "$name" '.[$name]' <<<"$fdb" | put "fdb.$name.pem"
 done
-aws ssm get-parameter --with-decryption --name "$CONFIG_PARAMETER" --query Parameter.Value --output text | put node.toml
+fetch aws ssm get-parameter --with-decryption --name "$CONFIG_PARAMETER" --query Parameter.Value --output text | put node.toml
 
 # The load balancer takes any certificate of its targets; this one lives as long as the machine runs.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj "/CN=$(hostname)" \
