@@ -1,3 +1,8 @@
+output "expiring" {
+  description = "What the names of objects begin with that are removed after `expire_days`."
+  value       = flatten([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.filter[*].prefix if length(rule.expiration) > 0])
+}
+
 output "id" {
   description = "Name of the bucket, once it has its policy."
   value       = aws_s3_bucket_policy.this.id

@@ -60,8 +60,12 @@ run "nine_machines_in_three_zones" {
     error_message = "the cluster file must name all coordinators, with TLS"
   }
   assert {
-    condition     = alltrue([for machine in aws_instance.this : machine.disable_api_termination && machine.metadata_options[0].http_tokens == "required" && machine.root_block_device[0].encrypted])
-    error_message = "machines need deletion protection, IMDSv2 and encrypted disks"
+    condition     = alltrue([for machine in aws_instance.this : machine.disable_api_termination && machine.disable_api_stop && machine.metadata_options[0].http_tokens == "required" && machine.root_block_device[0].encrypted])
+    error_message = "machines need protection from deletion and stops, IMDSv2 and encrypted disks"
+  }
+  assert {
+    condition     = module.backups.expiring == ["data/"]
+    error_message = "what says that there is a backup is written once, and must stay"
   }
   assert {
     condition     = alltrue([for key, files in local.files : strcontains(files["/etc/foundationdb/foundationdb.conf"], "locality-zoneid = ${local.machines[key].ip}\n")])

@@ -100,7 +100,7 @@ run "a_region" {
     error_message = "nodes need IMDSv2 and encrypted disks"
   }
   assert {
-    condition     = aws_autoscaling_group.this.instance_refresh[0].preferences[0].min_healthy_percentage == 100 && length(aws_autoscaling_group.this.initial_lifecycle_hook) == 2
+    condition     = aws_autoscaling_group.this.instance_maintenance_policy[0].min_healthy_percentage == 100 && aws_autoscaling_group.this.wait_for_capacity_timeout == "0" && aws_autoscaling_group.this.instance_refresh[0].preferences[0].min_healthy_percentage == 100 && length(aws_autoscaling_group.this.initial_lifecycle_hook) == 2
     error_message = "a rollout must wait for new nodes, and drain old ones"
   }
   assert {
