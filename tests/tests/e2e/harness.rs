@@ -225,6 +225,19 @@ impl Cluster {
         Ok(values.iter().sum())
     }
 
+    /// Ends a region, and leaves it nothing of its store; `more` of its config stays.
+    pub(crate) async fn lose_disk(&mut self, region: &str, test: &str, more: &str) {
+        // A life of a store is told from others by the second in which it began.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.kill(region).await;
+        if foundationdb::is_asked_for_in(region) {
+            let section = foundationdb::own_section(test, region) + more;
+            self.node_mut(region).set_store(section);
+        } else {
+            std::fs::remove_dir_all(self.folder().join(region).join("data")).unwrap();
+        }
+    }
+
     /// What operators see of a region's replication.
     pub(crate) async fn replication(&self, region: &str) -> Result<serde_json::Value, String> {
         let url = format!("{}/admin/v1/replication", self.node(region).admin_url());

@@ -108,8 +108,7 @@ async fn g15_what_a_rebuilt_region_lacks_is_counted() {
         say(&ana, &id, &format!("{nth}")).await;
     }
     cluster.converged().await;
-    cluster.kill("us").await;
-    std::fs::remove_dir_all(cluster.folder().join("us/data")).unwrap();
+    cluster.lose_disk("us", "lacking", "").await;
     // It says what it holds long before anything reaches it.
     let slow = Change::Delay {
         ms: DELAY_MS,

@@ -32,17 +32,6 @@ async fn trimmed(cluster: &Cluster, region: &str, batches: f64) {
     .await;
 }
 
-/// Ends eu, and leaves it nothing of its store.
-async fn lose_disk_of_eu(cluster: &mut Cluster, test: &str, more: &str) {
-    cluster.kill("eu").await;
-    if foundationdb::is_asked_for_in("eu") {
-        let section = foundationdb::own_section(test, "eu") + more;
-        cluster.node_mut("eu").set_store(section);
-    } else {
-        fs::remove_dir_all(cluster.folder().join("eu/data")).unwrap();
-    }
-}
-
 /// The newest messages. A region that is not there, or says that it has not caught up, is an error;
 /// any other answer would be taken for what is.
 async fn page_if_caught_up(reader: &Client, conversation: &str) -> Result<Vec<Message>, Error> {
@@ -86,7 +75,7 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
         trimmed(&cluster, region, 200.0).await;
     }
 
-    lose_disk_of_eu(&mut cluster, "rebuilt", SHORT).await;
+    cluster.lose_disk("eu", "rebuilt", SHORT).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let (ana, id, stop) = (ana.clone(), id.clone(), stop.clone());
@@ -148,7 +137,7 @@ async fn g16_a_region_without_data_does_not_answer_for_it() {
         say(&ana, &id, &format!("old {nth}")).await;
     }
     cluster.converged().await;
-    lose_disk_of_eu(&mut cluster, "unheard", "").await;
+    cluster.lose_disk("eu", "unheard", "").await;
     cluster.cut("eu", "us");
     cluster.cut("eu", "ap");
     cluster.node_mut("eu").start();
