@@ -61,18 +61,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  dynamic "rule" {
-    for_each = var.expire_days == null ? [] : [var.expire_days]
-    content {
-      id     = "expire-current"
-      status = "Enabled"
+  rule {
+    id     = "expire-current"
+    status = var.expire_days == null ? "Disabled" : "Enabled"
 
-      filter {
-        prefix = var.expire_prefix
-      }
-      expiration {
-        days = rule.value
-      }
+    filter {
+      prefix = var.expire_prefix
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+    expiration {
+      # A rule needs a number, also one that does nothing.
+      days = coalesce(var.expire_days, 3650)
     }
   }
 }

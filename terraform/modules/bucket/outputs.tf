@@ -1,6 +1,6 @@
 output "expiring" {
   description = "What the names of objects begin with that are removed after `expire_days`."
-  value       = flatten([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.filter[*].prefix if length(rule.expiration) > 0])
+  value       = flatten([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.filter[*].prefix if rule.status == "Enabled" && length(rule.expiration) > 0])
 }
 
 output "id" {
