@@ -43,7 +43,7 @@ use lag::{Backlog, Lag};
 use logs::{LaneLocks, log_read};
 use peers::PeerView;
 pub use peers::{PeerHealth, Peers, StoppedLog};
-use readiness::Readiness;
+use readiness::{Had, Readiness};
 use tails::Tails;
 pub use unreplicated::{Unreplicated, UnreplicatedShard, unreplicated};
 
@@ -152,6 +152,18 @@ impl Known {
     }
 }
 
+/// What the store held at the start.
+fn had(is_whole: bool, own: Origin, held: &Cursor) -> Had {
+    let mut logs = held.iter().flat_map(|(_, logs)| logs.iter());
+    // A region takes writes only once it has all.
+    let of_others = logs.next().is_some() && held.iter().all(|(_, logs)| logs.get(&own).is_none());
+    match (is_whole, of_others) {
+        (true, _) => Had::Whole,
+        (false, true) => Had::Part,
+        (false, false) => Had::Unknown,
+    }
+}
+
 impl Replicator {
     /// Starts from what the store holds, and says that peers hold.
     pub fn new(
@@ -179,6 +191,7 @@ impl Replicator {
             (shard, Backlog::new(end.unwrap_or(Stamp::MIN)))
         });
         let backlogs = backlogs.collect();
+        let had = had(known.whole, config.origin, &held);
         let mut engine = Engine::new(config, held);
         for (peer, holds) in known.holds.into_values() {
             engine.remember(peer, holds);
@@ -216,7 +229,7 @@ impl Replicator {
             told: BTreeSet::new(),
             checks: Arc::default(),
             heard: BTreeMap::new(),
-            readiness: Readiness::new(known.whole),
+            readiness: Readiness::new(had),
             clocks,
             tails: Tails::default(),
             formats: known.formats,

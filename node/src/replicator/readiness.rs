@@ -12,6 +12,17 @@ const LINK_GRACE: Duration = Duration::from_secs(2);
 /// And so long, where its store was never whole, before it counts itself as the first region there is.
 const FIRST_LINK_GRACE: Duration = Duration::from_secs(30);
 
+/// What a node's store held at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Had {
+    /// All that others held, once.
+    Whole,
+    /// Some of what others had, and nothing of its own: it stopped while it was built anew.
+    Part,
+    /// Nothing of others, or more than a store has that was never whole.
+    Unknown,
+}
+
 /// How far a node is on its way there.
 #[derive(Debug)]
 pub(super) struct Readiness {
@@ -19,15 +30,17 @@ pub(super) struct Readiness {
     targets: BTreeMap<RegionId, (Option<Origin>, Cursor)>,
     is_reached: bool,
     is_whole: bool,
+    had: Had,
 }
 
 impl Readiness {
-    /// Of a node that starts; `is_whole`: its store has once held all that others held.
-    pub(super) const fn new(is_whole: bool) -> Self {
+    /// Of a node that starts.
+    pub(super) fn new(had: Had) -> Self {
         Self {
             targets: BTreeMap::new(),
             is_reached: false,
-            is_whole,
+            is_whole: had == Had::Whole,
+            had,
         }
     }
 
@@ -52,6 +65,10 @@ impl Readiness {
 
     /// Whether some of the `peers` may still be heard, so long after the start.
     pub(super) fn waits_for_links(&self, peers: usize, since_start: Duration) -> bool {
+        // It is not the first region there is, however long nobody is heard.
+        if self.had == Had::Part && !self.has_heard_any() {
+            return peers > 0;
+        }
         let grace = if self.is_whole || self.has_heard_any() {
             LINK_GRACE
         } else {
@@ -99,7 +116,7 @@ mod tests {
 
     #[test]
     fn g16_it_is_reached_with_all_that_was_heard_first() {
-        let mut readiness = Readiness::new(false);
+        let mut readiness = Readiness::new(Had::Unknown);
         let (us, ap) = (life(US, 1), life(AP, 1));
         readiness.hear(US, Some(us), &all_of(us));
         assert!(!readiness.reach(&Cursor::new()) && !readiness.is_whole());
@@ -115,7 +132,7 @@ mod tests {
 
     #[test]
     fn g16_what_a_peer_held_whose_disk_is_gone_is_not_waited_for() {
-        let mut readiness = Readiness::new(true);
+        let mut readiness = Readiness::new(Had::Whole);
         let (old, new) = (life(US, 1), life(US, 2));
         readiness.hear(US, Some(old), &all_of(old));
         assert!(!readiness.reach(&Cursor::new()));
@@ -125,22 +142,26 @@ mod tests {
 
     #[test]
     fn g16_a_store_that_was_never_whole_waits_longer_for_the_first_link() {
-        let check = |is_whole: bool, heard: usize, seconds: u64, expected: bool| {
-            let mut readiness = Readiness::new(is_whole);
+        let check = |had: Had, heard: usize, seconds: u64, expected: bool| {
+            let mut readiness = Readiness::new(had);
             for peer in [US, AP].into_iter().take(heard) {
                 readiness.hear(peer, None, &Cursor::new());
             }
             let waits = readiness.waits_for_links(2, Duration::from_secs(seconds));
-            assert_eq!(waits, expected, "{is_whole} {heard} {seconds}");
+            assert_eq!(waits, expected, "{had:?} {heard} {seconds}");
         };
-        check(true, 0, 1, true);
-        check(true, 0, 2, false);
-        check(false, 0, 29, true);
-        check(false, 0, 30, false);
-        check(false, 1, 1, true);
-        check(false, 1, 2, false);
-        check(false, 2, 0, false);
+        check(Had::Whole, 0, 1, true);
+        check(Had::Whole, 0, 2, false);
+        check(Had::Unknown, 0, 29, true);
+        check(Had::Unknown, 0, 30, false);
+        check(Had::Unknown, 1, 1, true);
+        check(Had::Unknown, 1, 2, false);
+        check(Had::Unknown, 2, 0, false);
+        // One that stopped while it was built anew waits until it hears somebody.
+        check(Had::Part, 0, 3_600, true);
+        check(Had::Part, 1, 1, true);
+        check(Had::Part, 1, 2, false);
         // The only region there is.
-        assert!(!Readiness::new(false).waits_for_links(0, Duration::ZERO));
+        assert!(!Readiness::new(Had::Unknown).waits_for_links(0, Duration::ZERO));
     }
 }
