@@ -70,7 +70,7 @@ pub struct Metrics {
     pub trimmed_batches: IntCounter,
     /// Logs that could not be trimmed.
     pub untrimmed_logs: IntGauge,
-    /// Since when, in seconds since 1970, something is trimmed that may still stand in files; 0: nothing.
+    /// Since when, in seconds since 1970, something is trimmed and not merged out of the tables; 0: nothing.
     pub gone_since: IntGauge,
     /// Nodes of this region that run.
     pub nodes: IntGauge,
@@ -291,7 +291,7 @@ impl Metrics {
             gone_since: gauge(
                 r,
                 "whimbrel_store_unmerged_since_timestamp_seconds",
-                "Since when something is trimmed whose bytes may still be in the files; 0: nothing is.",
+                "Since when something is trimmed that is not merged out of the tables; 0: nothing is.",
             )?,
             nodes: gauge(r, "whimbrel_nodes", "Nodes of this region that run.")?,
             pulled_shards: gauge(

@@ -174,7 +174,7 @@ async fn page(
     Ok(trimmed)
 }
 
-/// Since when something is trimmed of which the files may still hold the bytes, milliseconds since 1970.
+/// Since when something is trimmed that is not merged out of the tables, milliseconds since 1970.
 ///
 /// # Errors
 ///
@@ -190,7 +190,7 @@ pub async fn gone_since(store: &Store) -> Result<Option<i64>, StoreError> {
     read.await
 }
 
-/// Notes that the files are written anew without what was trimmed.
+/// Notes that all tables are merged since the last trimming.
 ///
 /// # Errors
 ///

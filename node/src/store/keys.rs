@@ -72,7 +72,7 @@ pub fn whole() -> Vec<u8> {
     pack(&("whole",))
 }
 
-/// `gone`: since when something is deleted that may still stand in the files, milliseconds since 1970.
+/// `gone`: since when something is deleted that is not merged out of the tables, milliseconds since 1970.
 pub fn gone() -> Vec<u8> {
     pack(&("gone",))
 }

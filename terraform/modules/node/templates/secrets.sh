@@ -7,7 +7,7 @@ folder=/run/whimbrel-secrets
 install -d -o whimbrel -g whimbrel -m 0700 "$folder"
 
 # A unit that failed once takes those down that require it, also where it would succeed the next time: it goes on
-# until it has all. What is there already may be read anew later.
+# until it has all.
 fetch() { until "$@"; do sleep 5; done; }
 secret() { fetch aws secretsmanager get-secret-value --secret-id "$1" --query SecretString --output text; }
 # Puts standard input into file $1, at once and for the node alone.
