@@ -72,7 +72,12 @@ pub async fn begin(
     Ok(begun.await?.value)
 }
 
-fn read_cursor(text: &str, shard: ShardId) -> Result<ShardCursor, StoreError> {
+/// Reads a cursor of one shard, as rows keep it; an empty text covers nothing.
+///
+/// # Errors
+///
+/// A text that does not parse.
+pub fn read_cursor(text: &str, shard: ShardId) -> Result<ShardCursor, StoreError> {
     if text.is_empty() {
         return Ok(ShardCursor::new());
     }

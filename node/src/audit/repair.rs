@@ -107,7 +107,8 @@ pub async fn end(
             if !may(&tx, &context, fence.as_ref(), scope, &last).await? {
                 return Ok(false);
             }
-            let mut brought = read_last(&scope, &row(&tx, &scope, false).await?)?;
+            let row = row(&tx, &scope, false).await?;
+            let mut brought = snapshot::read_cursor(&row.last, scope.shard)?;
             brought.join(&last);
             let row = RepairRow {
                 last: Cursor::of(scope.shard, brought).to_string(),
@@ -143,14 +144,6 @@ async fn row(tx: &Transaction, scope: &Scope, snapshot: bool) -> Result<RepairRo
     Ok(row.map_err(|e| corrupt(e.into()))?.unwrap_or_default())
 }
 
-fn read_last(scope: &Scope, row: &RepairRow) -> Result<ShardCursor, StoreError> {
-    if row.last.is_empty() {
-        return Ok(ShardCursor::new());
-    }
-    let cursor: Cursor = row.last.parse().map_err(corrupt)?;
-    Ok(cursor.shard(scope.shard).cloned().unwrap_or_default())
-}
-
 /// Up to which ops repairs have brought a conversation; `None` while one is open.
 ///
 /// # Errors
@@ -161,7 +154,8 @@ pub(super) async fn brought(
     scope: &Scope,
 ) -> Result<Option<ShardCursor>, StoreError> {
     let row = row(tx, scope, true).await?;
-    (!row.is_open).then(|| read_last(scope, &row)).transpose()
+    let last = || snapshot::read_cursor(&row.last, scope.shard);
+    (!row.is_open).then(last).transpose()
 }
 
 /// Was a repair of it begun, and not ended?
