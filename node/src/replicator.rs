@@ -152,18 +152,6 @@ impl Known {
     }
 }
 
-/// What the store held at the start.
-fn had(is_whole: bool, own: Origin, held: &Cursor) -> Had {
-    let mut logs = held.iter().flat_map(|(_, logs)| logs.iter());
-    // A region takes writes only once it has all.
-    let of_others = logs.next().is_some() && held.iter().all(|(_, logs)| logs.get(&own).is_none());
-    match (is_whole, of_others) {
-        (true, _) => Had::Whole,
-        (false, true) => Had::Part,
-        (false, false) => Had::Unknown,
-    }
-}
-
 impl Replicator {
     /// Starts from what the store holds, and says that peers hold.
     pub fn new(
@@ -191,7 +179,7 @@ impl Replicator {
             (shard, Backlog::new(end.unwrap_or(Stamp::MIN)))
         });
         let backlogs = backlogs.collect();
-        let had = had(known.whole, config.origin, &held);
+        let had = Had::of(known.whole, config.origin, &held);
         let mut engine = Engine::new(config, held);
         for (peer, holds) in known.holds.into_values() {
             engine.remember(peer, holds);

@@ -19,8 +19,23 @@ pub(super) enum Had {
     Whole,
     /// Some of what others had, and nothing of its own: it stopped while it was built anew.
     Part,
-    /// Nothing of others, or more than a store has that was never whole.
+    /// Nothing of others, or writes of its own too: it may be the first region there is.
     Unknown,
+}
+
+impl Had {
+    /// Of a store of the origin `own` that holds so much; `is_whole`: it was noted that it was whole.
+    pub(super) fn of(is_whole: bool, own: Origin, held: &Cursor) -> Self {
+        let mut logs = held.iter().flat_map(|(_, logs)| logs.iter()).peekable();
+        if is_whole {
+            Self::Whole
+        } else if logs.peek().is_some() && logs.all(|(origin, _)| origin != own) {
+            // A region takes writes only once it has all.
+            Self::Part
+        } else {
+            Self::Unknown
+        }
+    }
 }
 
 /// How far a node is on its way there.
@@ -138,6 +153,23 @@ mod tests {
         assert!(!readiness.reach(&Cursor::new()));
         readiness.hear(US, Some(new), &Cursor::new());
         assert!(readiness.reach(&Cursor::new()));
+    }
+
+    #[test]
+    fn g16_a_store_that_has_only_what_others_wrote_was_being_built() {
+        let (own, us) = (life(AP, 2), life(US, 1));
+        let mut both = all_of(us);
+        both.join(&all_of(own));
+        for (is_whole, held, expected) in [
+            (false, Cursor::new(), Had::Unknown),
+            (false, all_of(us), Had::Part),
+            // Its life before: that came from others too.
+            (false, all_of(life(AP, 1)), Had::Part),
+            (false, both, Had::Unknown),
+            (true, all_of(us), Had::Whole),
+        ] {
+            assert_eq!(Had::of(is_whole, own, &held), expected, "{held:?}");
+        }
     }
 
     #[test]
