@@ -60,14 +60,13 @@ impl Trimmer {
                 () = shutdown.cancelled() => return,
                 _ = interval.tick() => {}
             }
-            let passed = async {
-                self.pass(&mut saved).await?;
-                self.compact_if_due().await
-            };
-            match passed.await {
-                Ok(()) => {}
-                Err(error) if error.is_outage() => {}
-                Err(error) => tracing::warn!(%error, "the logs were not trimmed"),
+            let (passed, merged) = (self.pass(&mut saved).await, self.compact_if_due().await);
+            for (what, result) in [("logs trimmed", passed), ("tables merged", merged)] {
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.is_outage() => {}
+                    Err(error) => tracing::warn!(%error, "not all {what}"),
+                }
             }
         }
     }
