@@ -68,14 +68,7 @@ impl World {
                 topic: None,
                 members: users[1..].to_vec(),
             };
-            let command = Command {
-                actor: users[0].clone(),
-                is_admin: false,
-                key,
-                conversation,
-                action,
-                trace: None,
-            };
+            let command = command_of(users[0].clone(), key, conversation, action);
             while !self.send(0, 1, command.clone(), None).await? {}
         }
         Ok(())
@@ -215,14 +208,7 @@ impl World {
                 (action, Effect::Posted(conversation, message))
             }
         };
-        let command = Command {
-            actor,
-            is_admin: false,
-            key,
-            conversation,
-            action,
-            trace: None,
-        };
+        let command = command_of(actor, key, conversation, action);
         Ok(Some((command, Some(effect))))
     }
 
@@ -240,14 +226,7 @@ impl World {
             topic: None,
             members: users.into_iter().filter(|user| *user != actor).collect(),
         };
-        let command = Command {
-            actor,
-            is_admin: false,
-            key,
-            conversation,
-            action,
-            trace: None,
-        };
+        let command = command_of(actor, key, conversation, action);
         (command, Some(Effect::Created(conversation)))
     }
 
@@ -327,6 +306,17 @@ impl World {
             });
         }
         Ok(true)
+    }
+}
+
+fn command_of(actor: String, key: String, conversation: ConversationId, action: Action) -> Command {
+    Command {
+        actor,
+        is_admin: false,
+        key,
+        conversation,
+        action,
+        trace: None,
     }
 }
 

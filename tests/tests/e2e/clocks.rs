@@ -7,11 +7,15 @@ use whimbrel_client::Client;
 use crate::harness::{Cluster, REGIONS, group, http, say, text, texts, walk_back};
 use crate::wait::{ensure, until};
 
-/// The library of Debian's package `faketime`.
+/// The library of Debian's package `faketime`; says that the test is skipped where it is missing.
 fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    libraries.find(|library| library.exists())
+    let library = libraries.find(|library| library.exists());
+    if library.is_none() {
+        println!("skipped: a wrong clock (the package faketime is not installed)");
+    }
+    library
 }
 
 /// The environment of a node whose clock is wrong by so many seconds.
@@ -42,7 +46,6 @@ async fn age_ms(client: &Client, id: &str, what: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn g12_a_node_whose_clock_is_wrong_takes_no_writes_and_moves_no_other_clock() {
     let Some(library) = faketime() else {
-        println!("skipped: a wrong clock (the package faketime is not installed)");
         return;
     };
     let mut cluster = Cluster::start().await;
@@ -93,7 +96,6 @@ async fn g12_a_node_whose_clock_is_wrong_takes_no_writes_and_moves_no_other_cloc
 #[tokio::test(flavor = "multi_thread")]
 async fn g12_poisoned_stamps_move_no_other_clock() {
     let Some(library) = faketime() else {
-        println!("skipped: a wrong clock (the package faketime is not installed)");
         return;
     };
     let mut cluster = Cluster::start().await;
