@@ -224,7 +224,8 @@ impl Store {
     }
 
     /// Lets what was deleted go from the disk, where that is not the engine's own affair. May take
-    /// long; the store serves meanwhile. Whether it was done: not without room for all tables twice.
+    /// long; the store serves meanwhile. Whether it was done: not without room for all tables twice,
+    /// nor while a transaction is held open for much longer than it can be used.
     pub async fn compact(&self) -> bool {
         match self {
             Self::Embedded(store) => store.compact().await,

@@ -4,9 +4,12 @@ pub(super) mod simulated;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable as _, Snapshot};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::VERSION_KEY;
 use crate::store::{Key, Value};
@@ -37,6 +40,8 @@ pub(super) enum Disk {
     Files {
         keyspace: Keyspace,
         database: Database,
+        /// The views that are open, but for those of before the last [`Disk::retire_views`].
+        views: Mutex<TaskTracker>,
         /// Last, so that it is released after the database is closed.
         lock: File,
     },
@@ -46,7 +51,12 @@ pub(super) enum Disk {
 /// The rows as they were at one moment.
 #[derive(Clone)]
 pub(super) enum View {
-    Files(Snapshot, Keyspace),
+    Files {
+        snapshot: Snapshot,
+        keyspace: Keyspace,
+        /// What [`Disk::retire_views`] waits for.
+        _open: TaskTrackerToken,
+    },
     Simulated(simulated::View),
 }
 
@@ -54,13 +64,45 @@ pub(super) enum View {
 type Rows<'a> = Box<dyn DoubleEndedIterator<Item = Result<(Key, Value)>> + 'a>;
 
 impl Disk {
+    pub(super) fn files(database: Database, keyspace: Keyspace, lock: File) -> Self {
+        Self::Files {
+            keyspace,
+            database,
+            views: Mutex::default(),
+            lock,
+        }
+    }
+
     pub(super) fn view(&self) -> View {
         match self {
             Self::Files {
-                keyspace, database, ..
-            } => View::Files(database.snapshot(), keyspace.clone()),
+                keyspace,
+                database,
+                views,
+                ..
+            } => {
+                // Before the snapshot: one that counts as later must not be earlier.
+                let open = views.lock().unwrap_or_else(PoisonError::into_inner).token();
+                View::Files {
+                    snapshot: database.snapshot(),
+                    keyspace: keyspace.clone(),
+                    _open: open,
+                }
+            }
             Self::Simulated(power) => View::Simulated(power.view()),
         }
+    }
+
+    /// Of the views of before: its `wait` ends once they are all closed.
+    pub(super) fn retire_views(&self) -> TaskTracker {
+        let earlier = match self {
+            Self::Files { views, .. } => {
+                std::mem::take(&mut *views.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Self::Simulated(_) => TaskTracker::new(),
+        };
+        earlier.close();
+        earlier
     }
 
     /// Writes a group of commits as one, and returns when it will survive a crash.
@@ -99,7 +141,7 @@ impl Disk {
         }
     }
 
-    /// How many bytes more must be free for [`Self::compact`].
+    /// How many bytes more must be free to write all tables anew.
     pub(super) fn lacks_for_compaction(&self) -> Result<u64> {
         match self {
             Self::Files { database, lock, .. } => {
@@ -114,22 +156,38 @@ impl Disk {
         }
     }
 
-    /// Writes all tables anew, without what was deleted.
-    pub(super) fn compact(&self) -> Result<()> {
+    /// Makes the journal so long that the next [`Self::flush`] ends it: only then it goes from the
+    /// disk, once all that is in it is in tables.
+    pub(super) fn fill_journal(&self) -> Result<()> {
+        let Self::Files { keyspace, .. } = self else {
+            return Ok(());
+        };
+        let mut noise = blake3::Hasher::new().finalize_xof();
+        let mut filler = vec![0; FILLER_BYTES];
+        for _ in 0..JOURNAL_BYTES / FILLER_BYTES {
+            noise.fill(&mut filler);
+            keyspace.insert(FILLER_KEY, &filler[..])?;
+        }
+        Ok(keyspace.remove(FILLER_KEY)?)
+    }
+
+    /// Writes what is in memory to a table. fjall lets go here, and nearly nowhere else, of what only
+    /// views that are closed by now could see: of tables that were replaced, and, in the next merge,
+    /// of rows.
+    pub(super) fn flush(&self) -> Result<()> {
+        let Self::Files { keyspace, .. } = self else {
+            return Ok(());
+        };
+        // With nothing in memory it would do nothing.
+        keyspace.remove(FILLER_KEY)?;
+        Ok(keyspace.rotate_memtable_and_wait()?)
+    }
+
+    /// Writes all tables anew, without the rows that were deleted before all open views of the last
+    /// [`Self::flush`].
+    pub(super) fn merge(&self) -> Result<()> {
         match self {
-            Self::Files { keyspace, .. } => {
-                // fjall begins a new journal only once the present one is long enough, and removes
-                // those before it once all that is in them is in tables.
-                let mut noise = blake3::Hasher::new().finalize_xof();
-                let mut filler = vec![0; FILLER_BYTES];
-                for _ in 0..JOURNAL_BYTES / FILLER_BYTES {
-                    noise.fill(&mut filler);
-                    keyspace.insert(FILLER_KEY, &filler[..])?;
-                }
-                keyspace.remove(FILLER_KEY)?;
-                keyspace.rotate_memtable_and_wait()?;
-                Ok(keyspace.major_compact()?)
-            }
+            Self::Files { keyspace, .. } => Ok(keyspace.major_compact()?),
             Self::Simulated(_) => Ok(()),
         }
     }
@@ -146,7 +204,9 @@ impl Disk {
 impl View {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         match self {
-            Self::Files(snapshot, keyspace) => {
+            Self::Files {
+                snapshot, keyspace, ..
+            } => {
                 let value = snapshot.get(keyspace, key)?;
                 Ok(value.map(|v| Bytes::copy_from_slice(&v)))
             }
@@ -156,7 +216,9 @@ impl View {
 
     pub(super) fn range(&self, begin: Bytes, end: Bytes) -> Rows<'_> {
         match self {
-            Self::Files(snapshot, keyspace) => {
+            Self::Files {
+                snapshot, keyspace, ..
+            } => {
                 let rows = snapshot.range(keyspace, begin..end);
                 Box::new(rows.map(|row| {
                     let (key, value) = row.into_inner()?;

@@ -212,11 +212,7 @@ impl Embedded {
             let synced = File::open(made).and_then(|dir| dir.sync_all());
             synced.map_err(|e| unavailable(made, "cannot sync", e))?;
         }
-        let disk = Disk::Files {
-            keyspace,
-            database,
-            lock,
-        };
+        let disk = Disk::files(database, keyspace, lock);
         let fail = |error: DiskError| unavailable(dir, "cannot open the store in", error);
         let (shared, committer) = Shared::over(disk, options).map_err(fail)?;
         let (queue, submissions) = mpsc::channel(QUEUE_COUNT_MAX);
@@ -277,33 +273,76 @@ impl Embedded {
         self.0.shared.disk_bytes.load(Ordering::Relaxed)
     }
 
+    /// Writes all tables anew without what was deleted, and removes the tables and the journals of
+    /// before; whether that was done.
     pub(super) async fn compact(&self) -> bool {
+        self.has_room_to_merge().await
+            && self.on_disk(Disk::fill_journal).await
+            // What an open view can see is merged with the rest, the filler too.
+            && self.renew_views().await
+            && self.on_disk(Disk::flush).await
+            && self.on_disk(Disk::merge).await
+            // And the tables that it looks into stay.
+            && self.renew_views().await
+            && self.on_disk(Disk::flush).await
+    }
+
+    /// Amid a merge a full disk would stop the store.
+    async fn has_room_to_merge(&self) -> bool {
         let shared = self.0.shared.clone();
-        let compacted = tokio::task::spawn_blocking(move || {
-            // Amid it a full disk would stop the store.
-            match shared.disk.lacks_for_compaction() {
-                Ok(0) => {}
-                Ok(lacking) => {
-                    tracing::warn!(
-                        lacking,
-                        "no room to write all tables anew: what was deleted stays in the files until \
-                         this disk has so many bytes more"
-                    );
-                    return false;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "it is not known whether there is room for new tables");
-                    return false;
-                }
+        let lacking = tokio::task::spawn_blocking(move || shared.disk.lacks_for_compaction());
+        match lacking.await {
+            Ok(Ok(0)) => true,
+            Ok(Ok(lacking)) => {
+                tracing::warn!(
+                    lacking,
+                    "no room to write all tables anew: what was deleted stays in the files until \
+                     this disk has so many bytes more"
+                );
+                false
             }
-            let compacted = shared.disk.compact();
-            if let Err(error) = &compacted {
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "it is not known whether there is room for new tables");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Whether `work` was done; where it fails the store stops.
+    async fn on_disk(&self, work: fn(&Disk) -> Result<(), DiskError>) -> bool {
+        let shared = self.0.shared.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&shared.disk);
+            if let Err(error) = &done {
                 shared.fail(error);
             }
-            compacted.is_ok()
+            done.is_ok()
         });
         // A panic of it is told by its thread; nothing that was committed hangs on it.
-        compacted.await.unwrap_or(false)
+        done.await.unwrap_or(false)
+    }
+
+    /// Lets all that comes read from a view of now, and waits until the earlier ones are closed;
+    /// whether they are.
+    async fn renew_views(&self) -> bool {
+        let earlier = self.0.shared.disk.retire_views();
+        // Idle or not: each commit shows a new view.
+        let renewed = async {
+            let tx = self.begin()?;
+            tx.add_write_conflict_range(b"", b"");
+            tx.commit().await
+        };
+        if renewed.await.is_err() {
+            return false;
+        }
+        // In a transaction that is older than the window nothing can be read.
+        let patience = 2 * self.0.shared.window;
+        let closed = tokio::time::timeout(patience, earlier.wait()).await;
+        if closed.is_err() {
+            tracing::warn!("an old transaction is held open: what was deleted stays in the files");
+        }
+        closed.is_ok()
     }
 
     pub(super) fn tasks(&self) -> &TaskTracker {
