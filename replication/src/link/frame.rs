@@ -125,6 +125,17 @@ pub struct Have {
     pub unix_ms: Option<i64>,
     /// The newest format of batches that all nodes of the sender's region read; `None` if it was not told.
     pub format: Option<u32>,
+    /// What the sender knows of a third region.
+    pub heard: Option<Heard>,
+}
+
+/// What a region has told its peer that it holds of the log of a third one, to which its link may be cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The life of the store that holds it.
+    pub holder: Origin,
+    /// The receiver's own logs only.
+    pub cursor: Cursor,
 }
 
 /// All batches of a log in the half-open interval `(from, to]`, in order. It may be empty.
@@ -249,6 +260,16 @@ struct HaveWire {
     unix_ms: Option<i64>,
     #[prost(uint32, optional, tag = "3")]
     format: Option<u32>,
+    #[prost(message, optional, tag = "4")]
+    heard: Option<HeardWire>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HeardWire {
+    #[prost(bytes = "vec", tag = "1")]
+    holder: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    shards: Vec<ShardWire>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -541,16 +562,13 @@ impl TryFrom<HelloWire> for Hello {
 impl From<&Have> for HaveWire {
     fn from(have: &Have) -> Self {
         Self {
-            shards: have
-                .cursor
-                .iter()
-                .map(|(shard, cursor)| ShardWire {
-                    shard: shard.0.into(),
-                    entries: wire::cursor_to_wire(cursor),
-                })
-                .collect(),
+            shards: shards_to_wire(&have.cursor),
             unix_ms: have.unix_ms,
             format: have.format,
+            heard: have.heard.as_ref().map(|heard| HeardWire {
+                holder: heard.holder.to_bytes().to_vec(),
+                shards: shards_to_wire(&heard.cursor),
+            }),
         }
     }
 }
@@ -558,25 +576,40 @@ impl From<&Have> for HaveWire {
 impl TryFrom<HaveWire> for Have {
     type Error = DecodeError;
     fn try_from(have: HaveWire) -> Result<Self, DecodeError> {
-        let shard = |part: ShardWire| -> Result<(ShardId, ShardCursor), DecodeError> {
-            if part.entries.len() > ORIGINS_MAX {
-                return Err(DecodeError::Range("origins of a shard"));
-            }
-            Ok((
-                shard_from_wire(part.shard)?,
-                wire::cursor_from_wire(&part.entries)?,
-            ))
+        let heard = |heard: HeardWire| -> Result<Heard, DecodeError> {
+            Ok(Heard {
+                holder: Origin::try_from(heard.holder.as_slice())?,
+                cursor: shards_from_wire(heard.shards)?,
+            })
         };
         Ok(Self {
-            cursor: have
-                .shards
-                .into_iter()
-                .map(shard)
-                .collect::<Result<_, _>>()?,
+            cursor: shards_from_wire(have.shards)?,
             unix_ms: have.unix_ms,
             format: have.format,
+            heard: have.heard.map(heard).transpose()?,
         })
     }
+}
+
+fn shards_to_wire(cursor: &Cursor) -> Vec<ShardWire> {
+    let shards = cursor.iter().map(|(shard, cursor)| ShardWire {
+        shard: shard.0.into(),
+        entries: wire::cursor_to_wire(cursor),
+    });
+    shards.collect()
+}
+
+fn shards_from_wire(shards: Vec<ShardWire>) -> Result<Cursor, DecodeError> {
+    let shard = |part: ShardWire| -> Result<(ShardId, ShardCursor), DecodeError> {
+        if part.entries.len() > ORIGINS_MAX {
+            return Err(DecodeError::Range("origins of a shard"));
+        }
+        Ok((
+            shard_from_wire(part.shard)?,
+            wire::cursor_from_wire(&part.entries)?,
+        ))
+    };
+    shards.into_iter().map(shard).collect()
 }
 
 impl From<&Batches> for BatchesWire {

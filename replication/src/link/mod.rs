@@ -18,6 +18,7 @@
 mod event;
 mod format;
 mod frame;
+mod hearsay;
 mod held;
 mod inbound;
 mod pull;
@@ -32,7 +33,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use event::{Alert, Effect, Event};
-pub use frame::{Batches, Frame, Have, Hello, PROTOCOL_MAX, PROTOCOL_MIN};
+pub use frame::{Batches, Frame, Have, Heard, Hello, PROTOCOL_MAX, PROTOCOL_MIN};
 pub use session::PeerStatus;
 pub use snapshot::{SnapshotPage, SnapshotProgress};
 

@@ -508,8 +508,12 @@ impl Engine {
             cursor,
             unix_ms,
             format,
+            heard: None,
         };
         self.send(link, Frame::Have(have));
+        if all {
+            self.send_heard(link);
+        }
     }
 
     fn wall_now(&self) -> Option<i64> {
@@ -544,7 +548,10 @@ impl Engine {
                 }
             }
         }
-        Ok(())
+        match &have.heard {
+            Some(heard) => self.on_heard(region, heard),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn check_shard(&self, shard: ShardId) -> Result<(), String> {

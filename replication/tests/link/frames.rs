@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{ClusterId, NodeId, OpStamp, Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::limits::{FRAME_BYTES_MAX, ORIGINS_MAX, SHARDS_MAX};
-use whimbrel_replication::link::{Batches, Frame, Have, Hello, SnapshotPage};
+use whimbrel_replication::link::{Batches, Frame, Have, Heard, Hello, SnapshotPage};
 
 fn any_stamp() -> impl Strategy<Value = Stamp> {
     any::<[u8; 10]>().prop_map(Stamp::from_bytes)
@@ -35,24 +35,28 @@ fn any_hello() -> impl Strategy<Value = Hello> {
     )
 }
 
-fn any_have() -> impl Strategy<Value = Have> {
+fn any_cursor() -> impl Strategy<Value = Cursor> {
     let entry = (any_shard(), any_origin(), any_stamp());
-    (
-        proptest::collection::vec(entry, 0..20),
-        any::<Option<i64>>(),
-        any::<Option<u32>>(),
+    proptest::collection::vec(entry, 0..20).prop_map(|entries| {
+        let mut cursor = Cursor::new();
+        for (shard, origin, stamp) in entries {
+            cursor.advance(shard, origin, OpStamp::whole(stamp));
+        }
+        cursor
+    })
+}
+
+fn any_have() -> impl Strategy<Value = Have> {
+    let heard = (any_origin(), any_cursor()).prop_map(|(holder, cursor)| Heard { holder, cursor });
+    let told = (any::<Option<i64>>(), any::<Option<u32>>());
+    (any_cursor(), told, proptest::option::of(heard)).prop_map(
+        |(cursor, (unix_ms, format), heard)| Have {
+            cursor,
+            unix_ms,
+            format,
+            heard,
+        },
     )
-        .prop_map(|(entries, unix_ms, format)| {
-            let mut cursor = Cursor::new();
-            for (shard, origin, stamp) in entries {
-                cursor.advance(shard, origin, OpStamp::whole(stamp));
-            }
-            Have {
-                cursor,
-                unix_ms,
-                format,
-            }
-        })
 }
 
 fn any_batches() -> impl Strategy<Value = Batches> {
@@ -206,7 +210,8 @@ fn a_full_have_fits() {
         Frame::Have(Have {
             cursor,
             unix_ms,
-            format: Some(u32::MAX)
+            format: Some(u32::MAX),
+            heard: None,
         })
         .encode()
         .len()

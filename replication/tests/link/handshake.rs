@@ -1,13 +1,14 @@
 //! The handshake, and who gets none.
 
 use whimbrel_replication::cursor::Cursor;
-use whimbrel_replication::id::{ClusterId, ShardId};
+use whimbrel_replication::id::{ClusterId, OpStamp, Origin, ShardId};
 use whimbrel_replication::link::{
-    Batches, Event, Frame, Have, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role, SILENCE_TIMEOUT,
+    Batches, Event, Frame, Have, Heard, Hello, LinkId, PROTOCOL_MAX, PROTOCOL_MIN, Role,
+    SILENCE_TIMEOUT,
 };
 use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
-use crate::hand::{Hand, S, close_reason, hello, names, subscribe};
+use crate::hand::{Hand, S, appended, close_reason, hello, names, subscribe};
 use crate::sim::{SHARDS, ms, origin, region, stamp};
 
 /// G17: whoever does not fit is refused in words, on both sides of a link.
@@ -79,6 +80,7 @@ fn g17_nothing_but_the_handshake_comes_first() {
         cursor: Cursor::new(),
         unix_ms: None,
         format: None,
+        heard: None,
     });
     for frame in [subscribe(0), ack, have, Frame::Welcome(hello())] {
         let mut hand = Hand::new();
@@ -137,4 +139,55 @@ fn a_puller_subscribes_to_every_shard_of_the_peers_own_log() {
     assert_eq!(names(&hand.up(2, Role::Puller)), ["Hello"]);
     let effects = hand.frame(Frame::Welcome(hello()));
     assert_eq!(names(&effects), ["Have", "Subscribe", "Subscribe"]);
+}
+
+/// Of two lives of a region's store only the later one holds anything, whoever tells of them.
+#[test]
+fn g14_what_a_former_life_held_is_not_taken_from_a_third_region() {
+    let mut hand = Hand::open(Role::Puller);
+    let hear = |hand: &mut Hand, incarnation, to| {
+        let mut cursor = Cursor::new();
+        cursor.advance(S, origin(1), OpStamp::whole(stamp(to)));
+        let holder = Origin {
+            incarnation,
+            ..origin(3)
+        };
+        let effects = hand.frame(Frame::Have(Have {
+            cursor: Cursor::new(),
+            unix_ms: None,
+            format: None,
+            heard: Some(Heard { holder, cursor }),
+        }));
+        assert_eq!(close_reason(&effects), None);
+        hand.engine.peer_holds(region(3), S, origin(1))
+    };
+    hand.event(appended(9));
+    assert_eq!(hear(&mut hand, 5, 7), stamp(7));
+    assert_eq!(hear(&mut hand, 5, 6), stamp(7), "it goes up only");
+    assert_eq!(hear(&mut hand, 4, 8), stamp(7), "an earlier life");
+    assert_eq!(hear(&mut hand, 6, 1), stamp(1), "a later life");
+    // Once it is linked it speaks for itself.
+    let link = LinkId(2);
+    hand.event(Event::Up {
+        link,
+        peer: region(3),
+        role: Role::Puller,
+    });
+    let frame = Frame::Welcome(Hello {
+        region: region(3),
+        region_name: "r3".into(),
+        origin: Origin {
+            incarnation: 6,
+            ..origin(3)
+        },
+        ..hello()
+    });
+    let effects = hand.event(Event::Frame { link, frame });
+    assert_eq!(close_reason(&effects), None);
+    assert_eq!(
+        hear(&mut hand, 7, 9),
+        stamp(1),
+        "a life of which it does not speak"
+    );
+    assert_eq!(hear(&mut hand, 6, 8), stamp(8));
 }

@@ -59,6 +59,33 @@ fn g2_messages_of_a_reach_c_over_b_while_a_and_c_are_cut() {
     assert_eq!(sim.sent[&("Batches", 2, 3)], over_b);
 }
 
+/// What reached C over B is known in A to be there: B tells it, within a heartbeat.
+#[test]
+fn g14_what_a_region_holds_is_known_over_a_third_while_its_link_is_cut() {
+    let mut sim = Sim::new(3, 11);
+    sim.set_both(1, 3, false);
+    sim.dial_all();
+    sim.run_for(ms(1_000));
+    let mut last = stamp(0);
+    for _ in 0..20 {
+        last = sim.commit(1, 0, 20);
+        sim.run_for(ms(50));
+        let known = sim.nodes[&1].engine.peer_holds(region(3), S, origin(1));
+        assert!(known <= held(&sim, 3, 1), "{known} is not there");
+    }
+    sim.run_for(ms(1_500));
+    let peers = sim.nodes[&1].engine.peers();
+    assert_eq!(
+        (peers[&region(3)].pulling, peers[&region(3)].serving),
+        (0, 0)
+    );
+    assert_eq!(peers[&region(3)].origin, Some(origin(3)));
+    assert_eq!(
+        sim.nodes[&1].engine.peer_holds(region(3), S, origin(1)),
+        last
+    );
+}
+
 #[test]
 fn g2_the_messages_of_a_dark_region_spread_from_whoever_has_them() {
     let mut sim = Sim::new(3, 3);

@@ -338,6 +338,18 @@ async fn g14_posts_acked_by_more_regions() {
         let refused = call.await.unwrap_err();
         assert_eq!(refused.status(), Some(422), "{refused}");
     }
+    // With a link cut, what goes over the third region is known to have come.
+    cluster.cut("eu", "us");
+    let call = ana.post(&id, &text("to all")).ack(Ack::Regions(3));
+    let acked = within("the ack", call.into_future()).await.unwrap();
+    assert_eq!(acked.value.acked_by.len(), 3);
+    until("little lag over the third region", async || {
+        let lag = cluster
+            .metric("eu", "whimbrel_replication_lag_batches")
+            .await?;
+        ensure(lag == 0.0, lag)
+    })
+    .await;
 }
 
 /// G14: who lacks a post is named, and what no other region has is listed until one has it.

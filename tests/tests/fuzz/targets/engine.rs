@@ -11,7 +11,8 @@ use whimbrel_replication::limits::{
     FRAME_BYTES_MAX, INBOUND_LOG_BYTES_MAX, LINK_QUESTIONS_MAX, ORIGINS_MAX, REGIONS_MAX,
 };
 use whimbrel_replication::link::{
-    Batches, Effect, Engine, EngineConfig, Event, Frame, Have, LinkId, Role, SnapshotProgress,
+    Batches, Effect, Engine, EngineConfig, Event, Frame, Have, Heard, LinkId, Role,
+    SnapshotProgress,
 };
 use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
 
@@ -138,6 +139,7 @@ impl Node {
                     cursor: Cursor::of(shard, origins(b, rest)),
                     unix_ms: None,
                     format: None,
+                    heard: None,
                 });
                 self.frame(a, frame);
             }
@@ -440,6 +442,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             cursor: Cursor::of(ShardId(0), sample::cursor(&[(2, at), (3, 4)])),
             unix_ms: Some(at.cast_signed()),
             format: None,
+            heard: Some(Heard {
+                holder: sample::origin(3),
+                cursor: Cursor::of(ShardId(0), sample::cursor(&[(1, at)])),
+            }),
         })
     };
     let frame = |link, frame: Frame| [&[FRAME, link, 0][..], &frame.encode()].concat();

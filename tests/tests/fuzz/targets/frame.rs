@@ -4,7 +4,7 @@ use bytes::Bytes;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
 use whimbrel_replication::id::{OpStamp, Origin, ShardId, Stamp};
 use whimbrel_replication::limits::{FRAME_BYTES_MAX, ORIGINS_MAX, SHARDS_MAX};
-use whimbrel_replication::link::{Batches, Frame, Have, SnapshotPage};
+use whimbrel_replication::link::{Batches, Frame, Have, Heard, SnapshotPage};
 use whimbrel_replication::op::FORMAT_MIN;
 
 use super::memory::Bounds;
@@ -40,6 +40,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             cursor: Cursor::of(shard, sample::cursor(&[(2, 5), (3, 9)])),
             unix_ms: Some(-1),
             format: None,
+            heard: Some(Heard {
+                holder: sample::origin(3),
+                cursor: Cursor::of(shard, sample::cursor(&[(1, 5)])),
+            }),
         }),
         Frame::Subscribe {
             shard,
@@ -96,6 +100,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             .collect(),
         unix_ms: None,
         format: None,
+        heard: None,
     }));
     let mut seeds: Vec<Vec<u8>> = frames.iter().map(|f| f.encode().to_vec()).collect();
     seeds.extend(hostile());
