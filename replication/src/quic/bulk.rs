@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -31,9 +33,15 @@ fn secret(connection: &Connection) -> Result<Secret, String> {
     Ok(secret)
 }
 
+/// How long a bulk connection waits for its link: the two overtake each other on their way.
+const LINK_WAIT: Duration = Duration::from_secs(2);
+
 /// Links that wait for their bulk connection.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<BTreeMap<Secret, (RegionId, oneshot::Sender<Lane>)>>);
+pub(super) struct Waiting {
+    links: Mutex<BTreeMap<Secret, (RegionId, oneshot::Sender<Lane>)>>,
+    added: Notify,
+}
 
 /// The served end of a bulk connection.
 #[derive(Debug)]
@@ -43,10 +51,27 @@ pub(super) struct Lane {
 }
 
 impl Waiting {
-    fn all(
-        &self,
-    ) -> std::sync::MutexGuard<'_, BTreeMap<Secret, (RegionId, oneshot::Sender<Lane>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Secret, (RegionId, oneshot::Sender<Lane>)>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, secret: Secret, peer: RegionId) -> oneshot::Receiver<Lane> {
+        let (sender, waits) = oneshot::channel();
+        self.all().insert(secret, (peer, sender));
+        self.added.notify_waiters();
+        waits
+    }
+
+    /// The link that has the secret, once it is there.
+    async fn take(&self, secret: &Secret) -> (RegionId, oneshot::Sender<Lane>) {
+        loop {
+            let mut added = pin!(self.added.notified());
+            added.as_mut().enable();
+            if let Some(found) = self.all().remove(secret) {
+                return found;
+            }
+            added.await;
+        }
     }
 
     /// A peer has dialled for bulk: it says which link it belongs to.
@@ -56,7 +81,7 @@ impl Waiting {
         recv.read_exact(&mut secret)
             .await
             .map_err(|e| e.to_string())?;
-        let found = self.all().remove(&secret);
+        let found = timeout(LINK_WAIT, self.take(&secret)).await.ok();
         let Some((_, waits)) = found.filter(|(of, _)| *of == peer) else {
             return Err("it belongs to no link of this node".to_owned());
         };
@@ -75,8 +100,7 @@ pub(super) async fn serve(
     mut queue: Queued,
 ) -> String {
     let waits = secret(main).map(|secret| {
-        let (sender, waits) = oneshot::channel();
-        shared.bulk.all().insert(secret, (peer, sender));
+        let waits = shared.bulk.add(secret, peer);
         (Forget(shared, secret), waits)
     });
     let lane = match waits {

@@ -235,6 +235,8 @@ fn g1_a_peer_that_was_killed_is_linked_again_soon() {
             .send(served, Lane::Live, &frame(2))
             .expect("it is up");
         assert_eq!(puller.frame(link).await, frame(2));
+        // A connection that is being made would be told in other words.
+        server.bulk(served).await;
         (puller, link)
     });
 
