@@ -7,6 +7,7 @@ mod logs;
 mod peers;
 mod readiness;
 mod snapshots;
+mod standing;
 mod tails;
 mod unreplicated;
 
@@ -44,6 +45,7 @@ use logs::{LaneLocks, log_read};
 use peers::PeerView;
 pub use peers::{PeerHealth, Peers, StoppedLog};
 use readiness::{Had, Readiness};
+use standing::Standings;
 use tails::Tails;
 pub use unreplicated::{Unreplicated, UnreplicatedShard, unreplicated};
 
@@ -113,6 +115,7 @@ pub struct Replicator {
     checks: Arc<AtomicUsize>,
     /// When a region was last heard of. Every link carries a heartbeat a second.
     heard: BTreeMap<RegionId, Instant>,
+    standings: Standings,
     readiness: Readiness,
     clocks: Clocks,
     tails: Tails,
@@ -217,6 +220,7 @@ impl Replicator {
             told: BTreeSet::new(),
             checks: Arc::default(),
             heard: BTreeMap::new(),
+            standings: Standings::default(),
             readiness: Readiness::new(had),
             clocks,
             tails: Tails::default(),
@@ -278,8 +282,11 @@ impl Replicator {
                     }
                     LinkEvent::Bulk { link } => Event::Bulk { link },
                     LinkEvent::Down { link, reason } => {
-                        tracing::debug!(link = link.0, %reason, "a link is down");
-                        self.peers.remove(&link);
+                        if let Some(peer) = self.peers.remove(&link) {
+                            let name = self.context.context.identity.region_name(peer);
+                            tracing::debug!(link = link.0, peer = name, %reason, "a link is down");
+                            self.standings.lost(peer, reason);
+                        }
                         Event::Down { link }
                     }
                 },
@@ -400,7 +407,9 @@ impl Replicator {
                 }
             }
             Effect::Close { link, reason } => {
-                tracing::warn!(link = link.0, %reason, "a link was closed");
+                let peer = self.peers.get(&link);
+                let peer = peer.map(|peer| self.context.context.identity.region_name(*peer));
+                tracing::warn!(link = link.0, peer, %reason, "a link was closed");
                 self.transport.close(link, &reason);
             }
             Effect::SetTimer { at } => self.timer = Some(self.started + at),
@@ -576,6 +585,7 @@ impl Replicator {
         self.set_level();
         let identity = self.context.context.identity.clone();
         let status = self.engine.peers();
+        let now = unix_ms();
         let mut by_region = BTreeMap::new();
         for (region, name) in &identity.regions {
             if *region == identity.origin.region {
@@ -587,7 +597,10 @@ impl Replicator {
                 .heard
                 .get(region)
                 .is_none_or(|at| at.elapsed() > SILENT);
-            by_region.insert(*region, PeerView::new(name, peer, lag, silent));
+            let view = PeerView::new(name, peer, lag, silent);
+            let linked = (view.pulling, view.serving, silent);
+            let standing = self.standings.note(*region, name, linked, now);
+            by_region.insert(*region, view.standing(standing));
         }
         let stopped = self
             .engine
@@ -600,6 +613,12 @@ impl Replicator {
             });
         let stopped = stopped.collect();
         let unready = self.why_not_ready(&by_region);
+        let before = self.publish.borrow().unready;
+        match unready {
+            Some(reason) if before != unready => tracing::info!(reason, "not ready"),
+            None if before.is_some() => tracing::info!("ready"),
+            _ => {}
+        }
         self.publish.send_replace(Arc::new(Peers {
             by_region,
             stopped,

@@ -10,6 +10,7 @@ use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::PeerStatus;
 
 use super::lag::Lag;
+use super::standing::Standing;
 use crate::metrics::Metrics;
 
 /// A region whose lag is above this is shown as lagging.
@@ -59,8 +60,10 @@ pub struct PeerView {
     pub rejected: u64,
     /// Its wall clock minus ours.
     pub clock_offset_ms: Option<i64>,
-    /// Why we closed its last link.
-    pub last_close: Option<String>,
+    /// Since when it is linked as it is, in Unix milliseconds; since this node's start at the earliest.
+    pub since_unix_ms: i64,
+    /// Why a link of it went down last.
+    pub last_down: Option<String>,
 }
 
 /// A cursor in its text form, which is long: made only where somebody asks for it.
@@ -86,6 +89,15 @@ fn origin_as_text<S: Serializer>(
 }
 
 impl PeerView {
+    /// With what is known of its links over time.
+    pub(super) fn standing(self, standing: Standing) -> Self {
+        Self {
+            since_unix_ms: standing.since_unix_ms,
+            last_down: standing.last_down,
+            ..self
+        }
+    }
+
     /// Puts together what link and lag tell.
     pub(super) fn new(name: &str, peer: PeerStatus, lag: Lag, silent: bool) -> Self {
         Self {
@@ -103,7 +115,8 @@ impl PeerView {
             dropped: peer.dropped,
             rejected: peer.rejected,
             clock_offset_ms: peer.clock_offset_ms,
-            last_close: peer.last_close,
+            since_unix_ms: 0,
+            last_down: None,
         }
     }
 }

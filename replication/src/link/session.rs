@@ -58,7 +58,6 @@ pub(super) struct Peer {
     pub(super) source: Option<LinkId>,
     pub(super) format: Option<u32>,
     clock_offset_ms: Option<i64>,
-    last_close: Option<String>,
     pub(super) applied: u64,
     pub(super) duplicate: u64,
     pub(super) dropped: u64,
@@ -90,8 +89,6 @@ pub struct PeerStatus {
     pub stopped: Vec<(ShardId, Origin, Stamp, String)>,
     /// Its wall clock minus ours in milliseconds, less the time that its frame was under way.
     pub clock_offset_ms: Option<i64>,
-    /// Why its last link was closed by us.
-    pub last_close: Option<String>,
 }
 
 impl Engine {
@@ -113,7 +110,6 @@ impl Engine {
                 .map(|(shard, origin, at, reason)| (shard, origin, at, reason.to_owned()))
                 .collect(),
             clock_offset_ms: peer.clock_offset_ms,
-            last_close: peer.last_close.clone(),
         };
         self.peers
             .iter()
@@ -301,13 +297,6 @@ impl Engine {
 
     /// Closes a link for a reason that stands in our log.
     pub(super) fn close(&mut self, link: LinkId, reason: String) {
-        if let Some(peer) = self
-            .links
-            .get(&link)
-            .and_then(|state| self.peers.get_mut(&state.peer))
-        {
-            peer.last_close = Some(reason.clone());
-        }
         self.forget(link);
         self.effects.push(Effect::Close { link, reason });
     }

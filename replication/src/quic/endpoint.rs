@@ -7,10 +7,10 @@ use std::time::Instant;
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream,
-    ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, RecvStream,
+    SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
-use quinn_proto::HashedConnectionIdGenerator;
+use quinn_proto::{HashedConnectionIdGenerator, TransportErrorCode};
 use rand::Rng as _;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
@@ -178,7 +178,14 @@ async fn admit(
     names: &Names,
     shared: &Shared,
 ) -> Result<Option<(Admitted, Frame)>, String> {
-    let connection = incoming.await.map_err(|error| error.to_string())?;
+    let connection = match incoming.await {
+        Ok(connection) => connection,
+        Err(error) if is_given_up(&error) => {
+            debug!(%error, "no link: the other side gave up");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
     let shown = async {
         let peer = peer_of(&connection, names)?;
         if is_for_bulk(&connection) {
@@ -199,6 +206,20 @@ async fn admit(
         connection.close(1u32.into(), reason.as_bytes());
     }
     shown
+}
+
+/// Who dials gives up where an answer comes too late, and dials anew; that it is no peer was not said.
+fn is_given_up(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::ConnectionClosed(close) => {
+            close.error_code == TransportErrorCode::APPLICATION_ERROR
+        }
+        ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed => true,
+        _ => false,
+    }
 }
 
 fn is_for_bulk(connection: &Connection) -> bool {
