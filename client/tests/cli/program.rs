@@ -236,6 +236,11 @@ async fn calls() {
         "{}",
         stderr(&output)
     );
+    let output = run_at(&stub, &["history", "c2", "--json"]).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));
+    let error: Value = serde_json::from_str(stderr(&output)).unwrap();
+    assert_eq!(error["problem"]["code"], "not_found");
+    assert!(error["hint"].as_str().unwrap().contains("whimbrel"));
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ pub(crate) struct Global {
     /// Only answer from a state that includes this cursor
     #[arg(long, global = true, value_name = "CURSOR")]
     pub(crate) after: Option<String>,
-    /// Print JSON
+    /// Print JSON; an error is one line of it, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }

@@ -44,6 +44,14 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
             region.name, region.url
         ))?;
     }
+    let mut others = answer.regions.iter().filter(|r| r.name != answer.this);
+    if answer.regions.len() > 2 && others.all(|region| region.status != RegionStatus::Up) {
+        note(&format!(
+            "note: that is how {0} sees them; as it is well with none, {0} itself may be the one \
+             that is cut off: ask another with `--region`",
+            answer.this
+        ));
+    }
     Ok(())
 }
 

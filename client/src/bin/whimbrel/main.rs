@@ -27,7 +27,8 @@ use output::Out;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = Out::new(cli.global.json);
+    let is_json = cli.global.json;
+    let mut out = Out::new(is_json);
     let done = run(cli, &mut out).await;
     match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,7 +37,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // What was printed before the error counts.
             let _ = out.flush();
-            report(&error);
+            report(&error, is_json);
             if error.is::<Usage>() {
                 ExitCode::from(2)
             } else {
@@ -94,19 +95,24 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn report(error: &anyhow::Error) {
-    let mut line = format!("error: {error}");
+fn report(error: &anyhow::Error, is_json: bool) {
+    let mut line = error.to_string();
     let root = error.root_cause().to_string();
     if !line.contains(&root) {
         line.push_str(": ");
         line.push_str(&root);
     }
-    let hint = error.downcast_ref::<Error>().and_then(hint);
-    if let Some(hint) = hint {
-        line.push_str("\nhint: ");
-        line.push_str(hint);
+    let of_call = error.downcast_ref::<Error>();
+    let hint = of_call.and_then(hint);
+    if is_json {
+        let problem = of_call.and_then(Error::problem);
+        let told = serde_json::json!({"error": line, "hint": hint, "problem": problem});
+        return output::note(&told.to_string());
     }
-    output::note(&line);
+    output::note(&format!("error: {line}"));
+    if let Some(hint) = hint {
+        output::note(&format!("hint: {hint}"));
+    }
 }
 
 /// What to do, in the words of this program where it has some of its own.
@@ -118,6 +124,16 @@ fn hint(error: &Error) -> Option<&'static str> {
         ),
         Some(ProblemCode::NotFound) => {
             Some("check the ids with `whimbrel conversations`; what one may not see is not found")
+        }
+        Some(ProblemCode::NotCaughtUp)
+            if error
+                .problem()
+                .is_some_and(|problem| !problem.acked_by.is_empty()) =>
+        {
+            Some(
+                "it is written: with the same `--key` it can be asked for again and is not doubled; \
+                 `--ack regions:N` with a smaller N waits for fewer",
+            )
         }
         Some(ProblemCode::NotCaughtUp) => Some(
             "this region lacks what was written elsewhere: wait, ask another `--region`, or go on \
