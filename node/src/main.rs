@@ -1,9 +1,12 @@
 //! `whimbrel-node`: parses the command line and hands over.
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -221,6 +224,7 @@ impl Source {
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("whimbrel-node: {error:#}");
             ExitCode::FAILURE
@@ -260,8 +264,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Keys { out } => {
             let made = keys::make(&out)?;
-            made_both(&made.private, &made.public);
-            Ok(())
+            made_both(&made.private, &made.public)
         }
         Command::Ca { command } => {
             let made = match command {
@@ -273,8 +276,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                     days,
                 } => ca::issue(&ca, &region, &out, days)?,
             };
-            made_both(&made.key, &made.cert);
-            Ok(())
+            made_both(&made.key, &made.cert)
         }
         Command::Migrate {
             from: MoveFrom::Embedded,
@@ -290,34 +292,66 @@ fn run(command: Command) -> anyhow::Result<()> {
             telemetry::init(&config.log)?;
             run_until_signal(|shutdown| restored(config, shutdown))
         }
-        Command::Simulate(args) => simulate(&args),
+        Command::Simulate(args) => run_until_signal(|shutdown| simulate(args, shutdown)),
         Command::Check { source } => {
             let config = source.load()?;
-            println!(
-                "the config holds: region {} of {}",
+            say(&format!(
+                "the config holds: region {} of {}\n",
                 config.region.name,
                 config.cluster.regions.len()
-            );
-            Ok(())
+            ))
         }
     }
 }
 
-fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
-    let violated = simulation::run_all(args.from, args.seeds, |report| {
-        if args.trace {
-            print!("{}", report.trace);
-        }
-    });
-    let Some(report) = violated else {
-        return Ok(());
+async fn simulate(args: SimulateArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let SimulateArgs { seeds, from, trace } = args;
+    let stopped = shutdown.clone();
+    let shown = Mutex::new(Ok(()));
+    let run = move || {
+        let outcome = simulation::run_all(from, seeds, |report| {
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            // The trace of a violation is shown in the end.
+            if trace && report.violation.is_none() && shown.is_ok() {
+                *shown = say(&format!("seed {}\n{}", report.seed, report.trace));
+            }
+            if shown.is_err() || stopped.is_cancelled() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
+        shown.map(|()| outcome)
     };
-    let violation = report.violation.as_ref().context("it has one")?;
-    print!("{}", report.trace);
-    bail!(
-        "seed {seed}: {violation}\nreplay it with: whimbrel-node simulate --seeds 1 --from {seed}",
-        seed = report.seed
-    )
+    let outcome = tokio::task::spawn_blocking(run).await??;
+    say(&format!("{outcome}\n"))?;
+    if let Some(report) = &outcome.violated {
+        let violation = report.violation.as_ref().context("it has one")?;
+        say(&report.trace.to_string())?;
+        bail!(
+            "seed {seed}: {violation}\nreplay it with: whimbrel-node simulate --seeds 1 --from {seed}",
+            seed = report.seed
+        )
+    }
+    if outcome.runs < seeds {
+        bail!("interrupted after {} of {seeds} seeds", outcome.runs);
+    }
+    Ok(())
+}
+
+/// Prints to standard output, which can be a file on a full disk.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("cannot write to standard output")
+}
+
+/// Whoever read our output has seen enough, e.g. `head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn migrate(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -342,17 +376,16 @@ async fn migrate(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let Some(moved) = moved?.flatten() else {
         bail!("interrupted; run it again to go on where it stood");
     };
-    println!(
+    say(&format!(
         "moved {} rows; {} conversations are equal in both stores, digest {}\n\
-         region {} was origin {} and goes on as {}; start its nodes",
+         region {} was origin {} and goes on as {}; start its nodes\n",
         moved.rows,
         moved.conversations,
         moved.digest,
         config.region.name,
         moved.before,
         moved.after
-    );
-    Ok(())
+    ))
 }
 
 async fn restored(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -362,20 +395,19 @@ async fn restored(config: Config, shutdown: CancellationToken) -> anyhow::Result
     };
     let store = store.context("interrupted before anything was done")?;
     let (before, after) = restored::run(&store, &config).await?;
-    println!(
+    say(&format!(
         "region {} was origin {before} and goes on as {after}; start its nodes: they pull what was \
-         lost of {before} from the other regions",
+         lost of {before} from the other regions\n",
         config.region.name
-    );
-    Ok(())
+    ))
 }
 
-fn made_both(private: &Path, public: &Path) {
-    println!(
-        "private: {}\npublic:  {}",
+fn made_both(private: &Path, public: &Path) -> anyhow::Result<()> {
+    say(&format!(
+        "private: {}\npublic:  {}\n",
         private.display(),
         public.display()
-    );
+    ))
 }
 
 /// Runs on a new runtime; SIGINT and SIGTERM cancel the token.

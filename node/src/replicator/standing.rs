@@ -75,7 +75,7 @@ mod tests {
     fn it_tells_since_when_and_why() {
         let mut all = Standings::default();
         let peer = RegionId(2);
-        let mut note = |all: &mut Standings, up, silent, at| {
+        let note = |all: &mut Standings, up, silent, at| {
             all.note(peer, "us", (up, up, silent), at).since_unix_ms
         };
         assert_eq!(note(&mut all, false, true, 10), 10);

@@ -1,8 +1,9 @@
 //! Many seeds on all cores.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,40 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Counts, Report, run};
 
-/// Runs `seeds` seeds from `from` on, shows a bar meanwhile and the sum in the end. Stops at the first
-/// violation, and gives the run in which it was. `each` is shown every run.
+/// What came of many seeds.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The first seed.
+    pub from: u64,
+    /// Seeds that were run to their end.
+    pub runs: u64,
+    /// What happened in all of them.
+    pub counts: Counts,
+    /// How long they took.
+    pub took: Duration,
+    /// The first run that broke a promise.
+    pub violated: Option<Report>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.took.as_secs_f64() / 60.0;
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let rate = self.runs as f64 / minutes;
+        let Self {
+            runs, from, counts, ..
+        } = self;
+        write!(f, "{runs} seeds from {from}, {rate:.0} a minute: {counts}")
+    }
+}
+
+/// Runs `seeds` seeds from `from` on, and shows a bar meanwhile. Stops at the first violation. `each` is
+/// shown every run, one at a time, and may stop too.
 ///
 /// # Panics
 ///
 /// When a run does.
-pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<Report> {
+pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) -> ControlFlow<()> + Sync) -> Outcome {
     let style = ProgressStyle::with_template(
         "{bar:30} {human_pos} of {human_len} seeds, {per_sec}, {eta} left",
     );
@@ -24,26 +52,29 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<R
     let bar = ProgressBar::new(seeds).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     let begun = AtomicU64::new(0);
-    let violated: Mutex<Option<Report>> = Mutex::new(None);
-    let (sum, runs) = (Mutex::new(Counts::default()), AtomicU64::new(0));
-    let lock = || violated.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = Mutex::new(Outcome {
+        from,
+        ..Outcome::default()
+    });
     let began = Instant::now();
     let worker = || {
-        while lock().is_none() {
+        loop {
             let nth = begun.fetch_add(1, Ordering::Relaxed);
             if nth >= seeds {
                 return;
             }
             // After the last seed comes the first.
             let report = run(from.wrapping_add(nth));
-            runs.fetch_add(1, Ordering::Relaxed);
+            let mut outcome = lock(&outcome);
+            outcome.runs += 1;
+            outcome.counts.add(&report.counts);
             bar.inc(1);
-            bar.suspend(|| each(&report));
-            sum.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(&report.counts);
+            let shown = bar.suspend(|| each(&report));
             if report.violation.is_some() {
-                lock().get_or_insert(report);
+                outcome.violated.get_or_insert(report);
+            }
+            if shown.is_break() || outcome.violated.is_some() {
+                begun.store(seeds, Ordering::Relaxed);
             }
         }
     };
@@ -54,13 +85,11 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) + Sync) -> Option<R
         }
     });
     bar.finish_and_clear();
-    let sum = *sum.lock().unwrap_or_else(PoisonError::into_inner);
-    let minutes = began.elapsed().as_secs_f64() / 60.0;
-    let runs = runs.into_inner();
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    let rate = runs as f64 / minutes;
-    println!("{runs} seeds from {from}, {rate:.0} a minute: {sum}");
-    violated
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
+    let mut outcome = std::mem::take(&mut *lock(&outcome));
+    outcome.took = began.elapsed();
+    outcome
+}
+
+fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
+    outcome.lock().unwrap_or_else(PoisonError::into_inner)
 }

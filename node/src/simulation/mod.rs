@@ -24,7 +24,7 @@ mod world;
 
 use std::fmt;
 
-pub use batch::run_all;
+pub use batch::{Outcome, run_all};
 pub use trace::Trace;
 
 /// What a run has done.

@@ -1,8 +1,9 @@
 //! The simulation of whole regions: a hundred seeds hold, and a seed decides everything.
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-use whimbrel_node::simulation::{Counts, run, run_all};
+use whimbrel_node::simulation::{run, run_all};
 
 const SEEDS: u64 = 100;
 
@@ -13,15 +14,13 @@ fn g1_to_g13_hold_over_a_hundred_seeds() {
         Err(_) => 0,
     };
     println!("WHIMBREL_SEED={from}");
-    let sum = Mutex::new(Counts::default());
-    let violated = run_all(from, SEEDS, |report| {
-        sum.lock().unwrap().add(&report.counts);
-    });
-    if let Some(report) = violated {
+    let outcome = run_all(from, SEEDS, |_| ControlFlow::Continue(()));
+    println!("{outcome}");
+    let sum = outcome.counts;
+    if let Some(report) = outcome.violated {
         let violation = report.violation.unwrap();
         panic!("seed {}: {violation}\n{}", report.seed, report.trace);
     }
-    let sum = sum.into_inner().unwrap();
     // Every kind of harm was done.
     assert!(sum.acked > SEEDS * 100 && sum.unknown > SEEDS, "{sum}");
     assert!(sum.crashes > SEEDS && sum.destroyed > SEEDS / 10, "{sum}");
@@ -32,13 +31,22 @@ fn g1_to_g13_hold_over_a_hundred_seeds() {
 #[test]
 fn as_many_seeds_are_run_as_are_asked_for() {
     let seeds = Mutex::new(Vec::new());
-    let violated = run_all(u64::MAX, 2, |report| {
+    let outcome = run_all(u64::MAX, 2, |report| {
         seeds.lock().unwrap().push(report.seed);
+        ControlFlow::Continue(())
     });
+    let violated = outcome.violated;
     assert!(violated.is_none(), "a seed at the edge broke a promise");
     let mut seeds = seeds.into_inner().unwrap();
     seeds.sort_unstable();
     assert_eq!(seeds, [0, u64::MAX]);
+}
+
+#[test]
+fn no_more_seeds_are_begun_once_one_is_to_be_the_last() {
+    let outcome = run_all(0, 1_000, |_| ControlFlow::Break(()));
+    // Each core may have been amid one.
+    assert!((1..100).contains(&outcome.runs), "{outcome}");
 }
 
 #[test]
