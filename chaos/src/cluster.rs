@@ -20,7 +20,7 @@ use whimbrel_client::token::{Claims, SigningKey};
 use whimbrel_client::{Client, RetryPolicy};
 
 use crate::experiment::Needs;
-use crate::link::{self, LinkReport, Links, Order, Request, SOCKET};
+use crate::link::{self, Faults, LinkReport, Links, Order, Request, SOCKET};
 use crate::workload::Way;
 pub use admin::{Admin, Replication, Unreplicated};
 pub use config::{Config, Listed, Ports};
@@ -118,7 +118,16 @@ impl Cluster {
                 crate::experiment::REGIONS.join(", ")
             );
         }
-        this.links().await?;
+        let links = this.links().await?;
+        if let Some(bad) = links.iter().find(|link| link.faults != Faults::default()) {
+            anyhow::bail!(
+                "the link from {} to {} is bad already, and an experiment puts all links right in \
+                 the end; begin with `whimbrel-chaos --dev {} link all all heal`",
+                bad.from,
+                bad.to,
+                dev.display()
+            );
+        }
         Ok(this)
     }
 

@@ -180,6 +180,7 @@ async fn run_all(
     } else {
         Form::Long
     };
+    let are_many = cases.len() > 1;
     let runs = cases
         .into_iter()
         .zip(grounds)
@@ -189,7 +190,10 @@ async fn run_all(
             let interrupted = &interrupted;
             async move {
                 let journal = Box::pin(case.run(&options, interrupted)).await;
-                eprintln!("{}", line(&journal));
+                // Of one alone the summary follows at once.
+                if are_many {
+                    eprintln!("{}", line(&journal));
+                }
                 (nth, journal)
             }
         });
