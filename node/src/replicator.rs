@@ -407,10 +407,13 @@ impl Replicator {
                 }
             }
             Effect::Close { link, reason } => {
-                let peer = self.peers.get(&link);
-                let peer = peer.map(|peer| self.context.context.identity.region_name(*peer));
-                tracing::warn!(link = link.0, peer, %reason, "a link was closed");
                 self.transport.close(link, &reason);
+                let peer = self.peers.get(&link).copied();
+                let name = peer.map(|peer| self.context.context.identity.region_name(peer));
+                tracing::warn!(link = link.0, peer = name, %reason, "a link was closed");
+                if let Some(peer) = peer {
+                    self.standings.lost(peer, reason);
+                }
             }
             Effect::SetTimer { at } => self.timer = Some(self.started + at),
             Effect::Alert(alert) => self.alert(alert),

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
+use whimbrel_chaos::link::Change;
 use whimbrel_client::api::{EventKind, Message, ProblemCode};
 use whimbrel_client::{Client, Error};
 
 use crate::foundationdb;
 use crate::harness::{
-    Cluster, REGIONS, events_until, group, http, next, say, text, texts, unread, walk_back,
+    Cluster, REGIONS, chance, events_until, group, http, next, say, text, texts, unread, walk_back,
 };
 use crate::wait::{ensure, until};
 
@@ -135,6 +137,68 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
     assert_eq!(texts(&seen).last(), Some(&"from the new region"));
 }
 
+/// Reads and writes are refused for so long, by a region that answers.
+async fn refused_for(time: Duration, reader: &Client, conversation: &str) {
+    let mut first = None;
+    until("enough refusals", async || {
+        let page = page_if_caught_up(reader, conversation).await;
+        let Err(error) = page.map(|page| page.len()) else {
+            panic!("it answers a read");
+        };
+        if error.code().is_some() {
+            let post = reader.post(conversation, &text("too early")).await;
+            let error = post.unwrap_err();
+            assert_eq!(error.code(), Some(ProblemCode::NotCaughtUp), "{error}");
+            first.get_or_insert_with(Instant::now);
+        }
+        let since = first.as_ref().map_or(Duration::ZERO, Instant::elapsed);
+        ensure(since > time, format!("{since:?}"))
+    })
+    .await;
+}
+
+/// G16: a region that stopped while it was built anew, and now hears of nobody, is not taken for the
+/// first one there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn g16_half_a_region_does_not_answer_for_the_whole() {
+    let mut cluster = Cluster::start().await;
+    let ana = cluster.client("us", "ana");
+    let id = group(&ana, &["ben"]).await;
+    let mut random = chance("half a region");
+    for _ in 0..200 {
+        let noise: String = (0..4_000).map(|_| random.random_range('a'..='z')).collect();
+        say(&ana, &id, &noise).await;
+    }
+    cluster.converged().await;
+    cluster.lose_disk("eu", "half", "").await;
+    for peer in ["us", "ap"] {
+        // All of it takes some ten seconds.
+        cluster.change(peer, "eu", Change::Bandwidth(Some(400_000)));
+    }
+    cluster.node_mut("eu").start();
+    until("some of what there was", async || {
+        let told = cluster.replication("eu").await?;
+        assert_eq!(told["ready"], false, "{told}");
+        let peers = told["peers"].as_array().into_iter().flatten();
+        let applied = peers
+            .filter_map(|peer| peer["applied"].as_u64())
+            .sum::<u64>();
+        ensure(applied > 0, told)
+    })
+    .await;
+    cluster.kill("eu").await;
+    cluster.cut("eu", "us");
+    cluster.cut("eu", "ap");
+    cluster.node_mut("eu").start();
+    let reader = cluster.client("eu", "ben");
+    // For longer than a node without data waits for links.
+    refused_for(Duration::from_secs(32), &reader, &id).await;
+    cluster.heal_all();
+    cluster.node_mut("eu").ready().await;
+    cluster.converged().await;
+    assert_eq!(walk_back(&reader, &id, 50).await.unwrap().len(), 200);
+}
+
 /// G16: a region without data does not even say what is not there while it cannot know; also where it
 /// needs no snapshot, and hears of nobody for a while.
 #[tokio::test(flavor = "multi_thread")]
@@ -152,18 +216,7 @@ async fn g16_a_region_without_data_does_not_answer_for_it() {
     cluster.node_mut("eu").start();
     let reader = cluster.client("eu", "ben");
     // For longer than a node with data waits for links.
-    let mut refusals = Vec::new();
-    until("enough refusals", async || {
-        let error = page_if_caught_up(&reader, &id).await.unwrap_err();
-        if error.code().is_some() {
-            let post = reader.post(&id, &text("too early")).await.unwrap_err();
-            assert_eq!(post.code(), Some(ProblemCode::NotCaughtUp), "{post}");
-            refusals.push(Instant::now());
-        }
-        let since = refusals.first().map_or(Duration::ZERO, Instant::elapsed);
-        ensure(since > Duration::from_secs(5), format!("{since:?}"))
-    })
-    .await;
+    refused_for(Duration::from_secs(5), &reader, &id).await;
     cluster.heal_all();
     let first = until("an answer of the new region", async || {
         page_if_caught_up(&reader, &id).await
