@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use whimbrel_node::store::embedded::{Embedded, Options};
 use whimbrel_node::store::{Store, StoreError};
 use whimbrel_replication::id::Stamp;
 
@@ -29,75 +28,6 @@ async fn reopening_keeps_data_and_grows_stamps() {
         assert!(stamp > last, "{stamp:?} after {last:?}");
         last = stamp;
     }
-}
-
-/// All files below `dir`.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
-/// The files below `dir` that hold `what`.
-fn files_with(dir: &Path, what: &[u8]) -> Vec<PathBuf> {
-    let holds = |file: &PathBuf| {
-        let bytes = std::fs::read(file).unwrap();
-        bytes.windows(what.len()).any(|window| window == what)
-    };
-    files(dir).into_iter().filter(holds).collect()
-}
-
-#[tokio::test]
-async fn g13_what_was_cleared_is_in_no_file_after_the_next_merge() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    // Tables are packed: it must not repeat its key, nor itself.
-    let secret = b"xyzzy-plugh";
-    let write = async |value: Option<&[u8]>| {
-        let tx = store.begin().unwrap();
-        match value {
-            Some(value) => tx.set(b"text", value),
-            None => tx.clear(b"text"),
-        }
-        tx.commit().await.unwrap();
-    };
-    write(Some(secret)).await;
-    assert!(store.compact().await);
-    assert!(!files_with(dir.path(), secret).is_empty());
-    // Nothing is written after it: that it goes must not wait for a write.
-    write(None).await;
-    assert!(store.compact().await);
-    assert_eq!(files_with(dir.path(), secret), [] as [PathBuf; 0]);
-    // What it filled the journal with is gone from the tables too.
-    let tables = dir.path().join("data/keyspaces");
-    let bytes: u64 = files(&tables)
-        .iter()
-        .map(|file| file.metadata().unwrap().len())
-        .sum();
-    assert!(bytes < 1 << 20, "{bytes} bytes of tables");
-}
-
-#[tokio::test]
-async fn a_merge_is_not_done_while_a_transaction_sees_what_was_cleared() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        window: std::time::Duration::from_millis(200),
-        ..Options::default()
-    };
-    let store = Store::Embedded(Embedded::open(dir.path(), options).unwrap());
-    set(&store, "a").await;
-    let held = store.begin().unwrap();
-    assert!(!store.compact().await);
-    drop(held);
-    assert!(store.compact().await);
-    assert_eq!(scan(&store).await.len(), 1);
 }
 
 const DIR: &str = "WHIMBREL_TEST_DIR";

@@ -1,3 +1,4 @@
+mod compaction;
 mod conformance;
 mod durability;
 mod embedded;
