@@ -292,18 +292,19 @@ async fn only(dir: &Path, name: &str, shutdown: CancellationToken) -> anyhow::Re
     }
     let start = |nth| Running::start(&layout, region, nth);
     let mut running: Vec<Running> = stopped.into_iter().map(start).collect::<Result<_, _>>()?;
+    // At once: getting ready can take long, and may have to be ended.
+    for node in &running {
+        let (region, nth) = node.node();
+        layout.update_pid(region, nth, node.pid())?;
+    }
+    for (region, server) in &servers {
+        layout.update_foundationdb(region, server.pid().unwrap_or_default())?;
+    }
     let ready = tokio::select! {
         ready = all_ready(&mut running) => ready,
         () = shutdown.cancelled() => Ok(()),
     };
     if ready.is_ok() && !shutdown.is_cancelled() {
-        for node in &running {
-            let (region, nth) = node.node();
-            layout.update_pid(region, nth, node.pid())?;
-        }
-        for (region, server) in &servers {
-            layout.update_foundationdb(region, server.pid().unwrap_or_default())?;
-        }
         let url = region.first.url();
         println!("{name} is ready at {url}; Ctrl-C stops it");
     } else {
