@@ -74,8 +74,8 @@ pub fn make(dir: &Path, days: u32) -> anyhow::Result<Certificate> {
 pub fn issue(ca_dir: &Path, region: &str, out: &Path, days: u32) -> anyhow::Result<Certificate> {
     check_region_name(region).map_err(|problem| anyhow::anyhow!("region `{region}`: {problem}"))?;
     anyhow::ensure!(
-        region != "ca",
-        "a region cannot be called `ca`: its files would be the CA's"
+        !["ca", "token"].contains(&region),
+        "a region cannot be called `{region}`: beside the CA's and the token keys its files would be theirs"
     );
     let ca = Certificate::ca(ca_dir);
     let ca_key = fs::read_to_string(&ca.key).with_context(|| {

@@ -84,6 +84,8 @@ pub struct Metrics {
     pub disk_size_bytes: IntGauge,
     /// Days until the certificate towards other regions is no longer valid.
     pub certificate_days_left: prometheus::Gauge,
+    /// Days until the certificate towards the store is no longer valid; nothing where there is none.
+    pub store_certificate_days_left: prometheus::GaugeVec,
     /// Conversations that an audit compared with a peer.
     pub audit_compared: IntCounterVec,
     /// Those that the peer shows otherwise.
@@ -262,8 +264,9 @@ impl Metrics {
                     Opts::new(
                         "whimbrel_store_cluster",
                         "What FoundationDB says of itself: available and healthy (1 or 0), \
-                         zones_to_lose_availability, zones_to_lose_data, worst_queue_bytes, and \
-                         limited (1 if anything but the workload limits it).",
+                         zones_to_lose_availability, zones_to_lose_data, worst_queue_bytes, \
+                         limited (1 if anything but the workload limits it), \
+                         least_free_disk_ratio, backups_running and backup_behind_seconds.",
                     ),
                     &["measure"],
                 ),
@@ -319,6 +322,17 @@ impl Metrics {
                 prometheus::Gauge::new(
                     "whimbrel_certificate_days_left",
                     "Days until this node's certificate, as read at its start, is no longer valid.",
+                ),
+            )?,
+            store_certificate_days_left: register(
+                r,
+                prometheus::GaugeVec::new(
+                    Opts::new(
+                        "whimbrel_store_certificate_days_left",
+                        "Days until this node's certificate towards FoundationDB, as read at its \
+                         start, is no longer valid.",
+                    ),
+                    &[],
                 ),
             )?,
             audit_compared: by_peer(

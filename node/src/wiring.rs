@@ -105,6 +105,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let quic_config = quic_config(&config)?;
     let certificate_expires = certificate::expires(&quic_config.cert_pem).context("tls.cert")?;
+    let store_certificate_expires = store_certificate_expires(&config)?;
     let transport = Transport::start(quic, quic_config, link_events)?;
     let url = &config.listen.url;
     let format = config.replication.format;
@@ -171,6 +172,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         in_flight: Semaphore::new(config.limits.in_flight),
         data_dir: config.data_dir.clone(),
         certificate_expires,
+        store_certificate_expires,
         shutdown: shutdown.clone(),
     });
     tasks.spawn(reload_keys(app.clone(), inner.clone()));
@@ -246,10 +248,25 @@ async fn reload_keys(app: Arc<App>, shutdown: CancellationToken) {
     }
 }
 
-fn quic_config(config: &Config) -> anyhow::Result<QuicConfig> {
-    let read = |path: &Path, key: &str| {
-        std::fs::read(path).with_context(|| format!("{key}: cannot read {}", path.display()))
+fn read(path: &Path, key: &str) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{key}: cannot read {}", path.display()))
+}
+
+/// When the certificate towards the store ends, in Unix seconds, if there is one.
+fn store_certificate_expires(config: &Config) -> anyhow::Result<Option<i64>> {
+    let config::Store::FoundationDb(cluster) = &config.store else {
+        return Ok(None);
     };
+    let Some(tls) = &cluster.tls else {
+        return Ok(None);
+    };
+    let pem = read(&tls.cert, "store.tls.cert")?;
+    certificate::expires(&pem)
+        .context("store.tls.cert")
+        .map(Some)
+}
+
+fn quic_config(config: &Config) -> anyhow::Result<QuicConfig> {
     let peers = config
         .cluster
         .regions

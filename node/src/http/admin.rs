@@ -156,6 +156,13 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.metrics
         .certificate_days_left
         .set(left as f64 / SECONDS_A_DAY);
+    if let Some(expires) = app.store_certificate_expires {
+        let left = expires - unix_ms() / 1_000;
+        app.metrics
+            .store_certificate_days_left
+            .with_label_values::<&str>(&[])
+            .set(left as f64 / SECONDS_A_DAY);
+    }
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
     ([(header::CONTENT_TYPE, text_format)], app.metrics.render()).into_response()
 }

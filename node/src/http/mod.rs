@@ -79,6 +79,8 @@ pub struct App {
     pub data_dir: PathBuf,
     /// When its certificate towards other regions ends, in Unix seconds.
     pub certificate_expires: i64,
+    /// When its certificate towards the store ends, if it has one.
+    pub store_certificate_expires: Option<i64>,
     /// The node stops.
     pub shutdown: CancellationToken,
 }
@@ -130,7 +132,9 @@ pub fn document() -> OpenApi {
 
 /// The public API.
 pub fn router(app: Arc<App>) -> Router {
-    Router::from(calls())
+    let (calls, document) = calls().split_for_parts();
+    limit::show_nothing_failed(&app, &document);
+    calls
         .method_not_allowed_fallback(async || {
             Failure::new(
                 ProblemCode::MethodNotAllowed,

@@ -23,6 +23,10 @@ variable "regions" {
     error_message = "A name in regions is not 1 to 32 of a-z, 0-9 and -, starting with a letter: choose a short one such as \"eu\" or \"us-east\"."
   }
   validation {
+    condition     = length(setintersection(var.regions[*].name, ["ca", "token"])) == 0
+    error_message = "A region is called ca or token, and so are files beside the certificates of regions: choose another name, such as \"canada\"."
+  }
+  validation {
     condition     = length(distinct(var.regions[*].name)) == length(var.regions)
     error_message = "A name stands twice in regions: give every region its own."
   }
@@ -69,6 +73,10 @@ variable "folder" {
     condition     = var.folder == null || can(regex("^[A-Za-z0-9_./-]+$", var.folder))
     error_message = "folder has characters other than letters, digits and _./-: choose a plain path."
   }
+  validation {
+    condition     = var.folder == null || !contains(["/", "."], dirname("${coalesce(var.folder, "a/b")}/x"))
+    error_message = "folder is this configuration's own or the root: choose one for the cluster alone."
+  }
 }
 
 variable "bin_dir" {
@@ -90,7 +98,7 @@ variable "drain_ms" {
 }
 
 variable "remove_data" {
-  description = "Whether `terraform destroy` removes the folder, with all messages and keys. As of the last apply."
+  description = "Whether `terraform destroy` removes the folder, with all messages and keys and whatever else is in it. As of the last apply."
   type        = bool
   nullable    = false
   default     = false

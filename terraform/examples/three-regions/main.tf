@@ -18,6 +18,8 @@ module "eu" {
   regions         = local.regions
   certificate_arn = var.certificates["eu"]
   secrets         = var.secrets["eu"]
+  # Each region judges all: two tell, so that one can be down.
+  alert_subscribers = var.alert_subscribers
 }
 
 module "us" {
@@ -31,6 +33,8 @@ module "us" {
   regions         = local.regions
   certificate_arn = var.certificates["us"]
   secrets         = var.secrets["us"]
+  # Each region judges all: two tell, so that one can be down.
+  alert_subscribers = var.alert_subscribers
 }
 
 module "ap" {

@@ -21,3 +21,17 @@ variable "secrets" {
   description = "ARNs of the secrets, by region, as the module `region` describes them."
   type        = map(object({ link = string, fdb_servers = string, fdb_nodes = string, token_keys = string }))
 }
+
+variable "alert_subscribers" {
+  description = "Who is told of alerts, by eu and by us: list of { protocol, endpoint }, as SNS knows them. E-mail addresses must confirm."
+  type        = list(object({ protocol = string, endpoint = string }))
+  nullable    = false
+  default     = []
+}
+
+check "somebody_is_told" {
+  assert {
+    condition     = length(var.alert_subscribers) > 0
+    error_message = "alert_subscribers is empty, so no alert wakes anybody: name an address or an endpoint of your pager."
+  }
+}

@@ -125,6 +125,18 @@ variable "roles" {
     error_message = "An instance_type has no local NVMe disk: take one such as i4i.xlarge."
   }
   validation {
+    condition     = alltrue([for role in var.roles : can(regex("\\.([0-9]*xlarge|medium|large|metal.*)$", role.instance_type))])
+    error_message = "An instance_type has no size that there is: take one such as i4i.xlarge."
+  }
+  validation {
+    condition     = var.ami_id != null || alltrue([for role in var.roles : !can(regex("^[a-z]+[0-9]+g", role.instance_type))])
+    error_message = "An instance_type has an ARM processor, and without ami_id the image is for amd64: give an image for arm64 and packages built for it, or take a type such as i4i.xlarge."
+  }
+  validation {
+    condition     = alltrue([for role in var.roles : can(regex("^[1-9][0-9]*(MiB|GiB)$", role.memory))])
+    error_message = "A memory in roles is not such as \"8GiB\": it is what each process of the role may take."
+  }
+  validation {
     condition = var.redundancy_mode != "three_data_hall" || sum(concat([0], [
     for role in var.roles : role.per_zone if length(setintersection(role.classes, ["transaction", "log"])) > 0])) >= 2
     error_message = "three_data_hall keeps each log on two machines in two zones: raise per_zone of the roles with transaction processes to 2 or more, better 3."

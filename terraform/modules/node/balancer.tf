@@ -10,8 +10,10 @@ module "logs" {
   source      = "../bucket"
   name        = "${var.name}-lb"
   expire_days = var.log_days
-  statements  = data.aws_iam_policy_document.logs.json
-  tags        = var.tags
+  # Access logs are no data to hold up the end of a region for.
+  force_destroy = !var.deletion_protection
+  statements    = data.aws_iam_policy_document.logs.json
+  tags          = var.tags
 }
 
 data "aws_caller_identity" "current" {}

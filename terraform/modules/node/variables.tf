@@ -47,6 +47,13 @@ variable "regions" {
     condition     = alltrue([for region in var.regions : region.number >= 1 && region.number <= 65535 && floor(region.number) == region.number])
     error_message = "A number in regions is not a whole number in 1 to 65535: give one that no region of this cluster ever had."
   }
+  validation {
+    condition = alltrue(flatten([for region in var.regions : [
+      [for url in region.urls : can(regex("^https?://[^/\\s]+$", url))],
+      [for address in region.quic : can(regex("^[^/\\s]+:[0-9]+$", address))],
+    ]]))
+    error_message = "A region's urls are not such as \"https://eu.example.org\", without a path, or its quic addresses not such as \"198.51.100.1:7400\"."
+  }
 }
 
 variable "peers" {
@@ -110,8 +117,8 @@ variable "client_cidrs" {
   default     = ["0.0.0.0/0"]
 
   validation {
-    condition     = alltrue([for cidr in var.client_cidrs : can(cidrhost(cidr, 0))])
-    error_message = "client_cidrs has something that is no range of addresses: write such as \"203.0.113.0/24\"."
+    condition     = alltrue([for cidr in var.client_cidrs : can(regex("^[0-9.]+/[0-9]+$", cidr)) && try(cidrhost(cidr, 0), "") == split("/", cidr)[0]])
+    error_message = "client_cidrs has something that is no range of IPv4 addresses from its first one on: write such as \"203.0.113.0/24\"."
   }
 }
 
@@ -197,6 +204,15 @@ variable "instance_type" {
   type        = string
   nullable    = false
   default     = "c7i.large"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]*[0-9][a-z0-9-]*\\.([0-9]*xlarge|medium|large|metal.*)$", var.instance_type))
+    error_message = "instance_type \"${var.instance_type}\" is no type of machine that carries a node: take one such as c7i.large."
+  }
+  validation {
+    condition     = var.ami_id != null || !can(regex("^[a-z]+[0-9]+g", var.instance_type))
+    error_message = "instance_type \"${var.instance_type}\" has an ARM processor, and without ami_id the image is for amd64: give an image for arm64 and a program built for it, or take a type such as c7i.large."
+  }
 }
 
 variable "capacity" {
@@ -208,6 +224,10 @@ variable "capacity" {
   validation {
     condition     = var.capacity.min >= 3 && var.capacity.min <= var.capacity.desired && var.capacity.desired < var.capacity.max
     error_message = "capacity must have 3 <= min <= desired < max: a node in every zone, and room for one more while nodes are replaced."
+  }
+  validation {
+    condition     = alltrue([for count in values(var.capacity) : floor(count) == count]) && var.capacity.max <= 64
+    error_message = "capacity has a part of a node, or a max above 64: other regions take no more than 64 links from one."
   }
 }
 

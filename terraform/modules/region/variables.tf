@@ -6,6 +6,10 @@ variable "name" {
     condition     = can(regex("^[a-z]([a-z0-9-]{0,14}[a-z0-9])?$", var.name))
     error_message = "name \"${var.name}\" is not 1 to 16 of a-z, 0-9 and -, starting with a letter and not ending in -: choose a short one such as \"eu\"."
   }
+  validation {
+    condition     = !contains(["ca", "token"], var.name)
+    error_message = "name \"${var.name}\" is that of a file beside the certificates of regions: choose another one, such as \"canada\"."
+  }
 }
 
 variable "number" {
@@ -86,6 +90,10 @@ variable "regions" {
     condition     = contains(var.regions[*].name, var.name)
     error_message = "regions (${join(", ", var.regions[*].name)}) lacks this region, \"${var.name}\": add this module's output `region` to the list."
   }
+  validation {
+    condition     = alltrue([for region in var.regions : region.number == var.number && region.cidr == var.cidr if region.name == var.name])
+    error_message = "regions has another number or cidr for ${var.name} than number and cidr say: take this module's output `region` into the list."
+  }
 }
 
 variable "peers" {
@@ -102,6 +110,11 @@ variable "peers" {
 variable "certificate_arn" {
   description = "Certificate in ACM of this AWS region, for the region's host and the shared one."
   type        = string
+
+  validation {
+    condition     = alltrue([for zone in var.zones : startswith(zone, try(split(":", var.certificate_arn)[3], "no ARN"))])
+    error_message = "certificate_arn is not in the AWS region of the zones (${join(", ", var.zones)}): give the ARN of the certificate that was requested there."
+  }
 }
 
 variable "secrets" {
@@ -110,6 +123,11 @@ variable "secrets" {
     the same for FoundationDB, from an authority that signs nothing else; `token_keys`, public keys that verify tokens.
   TEXT
   type        = object({ link = string, fdb_servers = string, fdb_nodes = string, token_keys = string })
+
+  validation {
+    condition     = alltrue(flatten([for arn in var.secrets : [for zone in var.zones : startswith(zone, try(split(":", arn)[3], "no ARN"))]]))
+    error_message = "A value in secrets is not in the AWS region of the zones (${join(", ", var.zones)}): nodes would wait for it for ever. Give the ARNs of the secrets that are there."
+  }
 }
 
 variable "secrets_kms_key_arn" {

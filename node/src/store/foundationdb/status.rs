@@ -1,6 +1,8 @@
 //! What FoundationDB says about itself, from `\xff\xff/status/json`:
 //! <https://apple.github.io/foundationdb/mr-status.html>
 
+use std::collections::BTreeMap;
+
 use foundationdb::options::TransactionOption;
 use serde::Deserialize;
 
@@ -58,7 +60,8 @@ struct Cluster {
     data: Data,
     fault_tolerance: FaultTolerance,
     qos: Qos,
-    processes: std::collections::BTreeMap<String, Process>,
+    processes: BTreeMap<String, Process>,
+    layers: Layers,
     messages: Vec<Message>,
 }
 
@@ -99,6 +102,34 @@ struct LimitedBy {
 #[serde(default)]
 struct Process {
     version: Option<String>,
+    disk: Option<Disk>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Disk {
+    free_bytes: f64,
+    total_bytes: f64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Layers {
+    backup: Backup,
+}
+
+/// What the backup agents have written.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Backup {
+    /// By tag; beside them stands what is no backup.
+    tags: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct BackupTag {
+    running_backup: bool,
+    last_restorable_seconds_behind: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,7 +152,25 @@ impl From<Status> for Health {
             "" => message.name,
             _ => message.description,
         };
+        let disks = cluster.processes.values().filter_map(|p| p.disk.as_ref());
+        let free = disks
+            .filter(|disk| disk.total_bytes > 0.0)
+            .map(|disk| disk.free_bytes / disk.total_bytes);
+        let backups: Vec<BackupTag> = cluster
+            .layers
+            .backup
+            .tags
+            .into_values()
+            .filter_map(|tag| serde_json::from_value(tag).ok())
+            .filter(|tag: &BackupTag| tag.running_backup)
+            .collect();
+        let behind = backups
+            .iter()
+            .filter_map(|tag| tag.last_restorable_seconds_behind);
         Self {
+            least_free_disk: free.reduce(f64::min),
+            backups_running: backups.len(),
+            backup_behind_s: behind.reduce(f64::max),
             available: client.database_status.available,
             healthy: client.database_status.healthy,
             state: cluster.data.state.name,
@@ -150,7 +199,15 @@ mod tests {
                     "max_zone_failures_without_losing_data": 2
                 },
                 "messages": [{"name": "slow", "description": "a disk is slow"}],
-                "processes": {"a": {"version": "7.3.63"}},
+                "processes": {
+                    "a": {"version": "7.3.63", "disk": {"free_bytes": 30, "total_bytes": 40}},
+                    "b": {"version": "7.3.63", "disk": {"free_bytes": 10, "total_bytes": 40}}
+                },
+                "layers": {"_valid": true, "backup": {"tags": {
+                    "default": {"running_backup": true, "last_restorable_seconds_behind": 12.5},
+                    "old": {"running_backup": false, "last_restorable_seconds_behind": 900000.0},
+                    "timestamp": 1700000000.5
+                }}},
                 "qos": {
                     "performance_limited_by": {"name": "workload", "reason_id": 2},
                     "worst_queue_bytes_log_server": 10,
@@ -166,6 +223,9 @@ mod tests {
             zones_to_lose_availability: Some(1),
             zones_to_lose_data: Some(2),
             worst_queue_bytes: Some(20.5),
+            least_free_disk: Some(0.25),
+            backups_running: 1,
+            backup_behind_s: Some(12.5),
             limited_by: Some("workload".into()),
             version: Some("7.3.63".into()),
             messages: vec!["a disk is slow".into()],

@@ -72,6 +72,22 @@ run "a_folder_with_blanks" {
   expect_failures = [var.folder]
 }
 
+run "the_configuration_as_the_folder" {
+  command = plan
+  variables {
+    folder = "."
+  }
+  expect_failures = [var.folder]
+}
+
+run "the_name_of_the_authority" {
+  command = plan
+  variables {
+    regions = [{ name = "eu", number = 1 }, { name = "ca", number = 2 }]
+  }
+  expect_failures = [var.regions]
+}
+
 run "no_program" {
   command = plan
   variables {

@@ -132,6 +132,7 @@ variables {
     }
     verify_peers = "Check.Valid=1,S.O=Example"
   }
+  alert_subscribers = [{ protocol = "email", endpoint = "oncall@example.org" }]
   certificates = {
     eu = "arn:aws:acm:eu-central-1:123456789012:certificate/0"
     us = "arn:aws:acm:us-east-2:123456789012:certificate/0"
@@ -178,4 +179,12 @@ run "three_regions_that_know_each_other" {
     condition     = toset(module.eu.peer_ranges) == toset(["203.0.113.1/32", "192.0.2.1/32"]) && toset(module.us.peer_ranges) == toset(["198.51.100.1/32", "192.0.2.1/32"]) && toset(module.ap.peer_ranges) == toset(["198.51.100.1/32", "203.0.113.1/32"])
     error_message = "each region must let in the two others, and nobody else"
   }
+}
+
+run "nobody_is_told_of_alerts" {
+  command = plan
+  variables {
+    alert_subscribers = []
+  }
+  expect_failures = [check.somebody_is_told]
 }

@@ -167,6 +167,22 @@ run "machines_without_disks" {
   expect_failures = [var.roles]
 }
 
+run "machines_of_another_architecture" {
+  command = plan
+  variables {
+    roles = { main = { slot = 0, instance_type = "i4g.xlarge", per_zone = 3, classes = ["storage", "transaction"] } }
+  }
+  expect_failures = [var.roles]
+}
+
+run "memory_in_words" {
+  command = plan
+  variables {
+    roles = { main = { slot = 0, instance_type = "i4i.xlarge", per_zone = 3, classes = ["storage", "transaction"], memory = "lots" } }
+  }
+  expect_failures = [var.roles]
+}
+
 run "a_slot_twice" {
   command = plan
   variables {

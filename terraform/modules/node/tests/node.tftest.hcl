@@ -164,6 +164,29 @@ run "an_unknown_peer_and_two_zones_and_other_things" {
   expect_failures = [var.peers, var.capacity, var.subnets, var.secrets]
 }
 
+run "machines_that_cannot_be_and_ranges_that_are_none" {
+  command = plan
+  variables {
+    instance_type = "c7g.large"
+    client_cidrs  = ["203.0.113.9/24"]
+    capacity      = { min = 3, desired = 3, max = 100 }
+    regions = [
+      { name = "eu", number = 1, urls = ["eu.example.org"], quic = ["198.51.100.1:7400"], egress_ips = ["198.51.100.11"] },
+      { name = "us", number = 2, urls = ["https://us.example.org"], quic = ["nonsense"], egress_ips = ["203.0.113.11"] },
+    ]
+  }
+  expect_failures = [var.instance_type, var.client_cidrs, var.capacity, var.regions]
+}
+
+run "addresses_of_the_newer_kind" {
+  command = plan
+  variables {
+    instance_type = "banana"
+    client_cidrs  = ["::/0"]
+  }
+  expect_failures = [var.instance_type, var.client_cidrs]
+}
+
 run "a_cluster_id_that_is_none_and_zones_that_differ" {
   command = plan
   variables {

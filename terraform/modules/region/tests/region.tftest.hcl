@@ -89,6 +89,29 @@ run "one_zone_and_an_unknown_peer" {
   expect_failures = [var.zones, var.peers]
 }
 
+run "what_stands_in_another_aws_region_and_the_name_of_the_authority" {
+  command = plan
+  variables {
+    name            = "ca"
+    certificate_arn = "arn:aws:acm:us-east-2:123456789012:certificate/0"
+    secrets = {
+      link        = "arn:aws:secretsmanager:us-east-2:123456789012:secret:link"
+      fdb_servers = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:fdb-servers"
+      fdb_nodes   = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:fdb-nodes"
+      token_keys  = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:token-keys"
+    }
+  }
+  expect_failures = [var.name, var.certificate_arn, var.secrets]
+}
+
+run "another_number_than_in_the_list" {
+  command = plan
+  variables {
+    number = 3
+  }
+  expect_failures = [var.regions]
+}
+
 run "overlapping_ranges" {
   command = plan
   variables {
