@@ -35,7 +35,7 @@ locals {
   cloud_init = join("\n", ["#cloud-config", yamlencode({
     package_update  = true
     package_upgrade = true
-    packages        = ["awscli", "chrony", "curl", "haproxy", "jq", "openssl"]
+    packages        = ["awscli", "chrony", "curl", "haproxy", "jq", "openssl", "sysstat", "tcpdump"]
     # HAProxy's package must not replace the config that is there.
     apt = { conf = "DPkg::Options { \"--force-confold\"; };" }
     write_files = concat(
