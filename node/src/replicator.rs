@@ -616,6 +616,8 @@ impl Replicator {
             });
         let stopped = stopped.collect();
         let unready = self.why_not_ready(&by_region);
+        let serves = self.readiness.is_whole() && self.context.tailers.is_showing();
+        self.engine.set_rebuilding(!serves);
         let before = self.publish.borrow().unready;
         match unready {
             Some(reason) if before != unready => tracing::info!(reason, "not ready"),

@@ -21,7 +21,7 @@ const LAGGING: Duration = Duration::from_secs(5);
 pub enum PeerHealth {
     /// Linked, and it holds about all.
     Up,
-    /// Linked, and it lacks something for more than five seconds.
+    /// Linked, and it lacks something for more than five seconds, or does not serve yet.
     Lagging,
     /// No link.
     Down,
@@ -37,6 +37,8 @@ pub struct PeerView {
     /// Its store's present life, as far as it was told.
     #[serde(serialize_with = "origin_as_text")]
     pub origin: Option<Origin>,
+    /// It serves nobody yet: it is new, or built anew from what others have.
+    pub rebuilding: bool,
     /// Does it pull from us?
     pub serving: bool,
     /// What it is known to hold.
@@ -103,6 +105,7 @@ impl PeerView {
         Self {
             name: name.to_owned(),
             origin: peer.origin,
+            rebuilding: peer.rebuilding,
             pulling: peer.pulling > 0 && !silent,
             serving: peer.serving > 0 && !silent,
             holds: peer.holds,
@@ -172,7 +175,7 @@ impl Peers {
     pub fn health(&self, region: RegionId) -> PeerHealth {
         match self.by_region.get(&region) {
             Some(peer) if peer.pulling => {
-                if peer.lag_seconds > LAGGING.as_secs_f64() {
+                if peer.rebuilding || peer.lag_seconds > LAGGING.as_secs_f64() {
                     PeerHealth::Lagging
                 } else {
                     PeerHealth::Up

@@ -29,7 +29,8 @@ pub struct Unreplicated {
     pub bytes: u64,
     /// Seconds since the oldest of these ops was stamped; 0 where there is none.
     pub oldest_seconds: f64,
-    /// Whether all of them were counted.
+    /// Whether all of them were counted: they are not where they are too many, or older than the log is
+    /// kept (`retention.max_s`). Only where it is true nothing more than what is counted is lost.
     pub complete: bool,
     /// Covers what at least one other region holds of the own log.
     #[serde(serialize_with = "super::peers::as_text")]
@@ -53,6 +54,8 @@ pub struct UnreplicatedShard {
     pub ops: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Some are older than the log is kept, and not counted; this region's state has what they did.
+    pub trimmed: bool,
 }
 
 /// Reads it.
@@ -90,6 +93,7 @@ pub async fn unreplicated(
             batches: 0,
             ops: 0,
             bytes: 0,
+            trimmed: false,
         };
         let mut from = after;
         while from < to {
@@ -102,6 +106,8 @@ pub async fn unreplicated(
                 LogPage::Batches(batches) => batches,
                 // Older than is ever kept, and nobody has come for it.
                 LogPage::Trimmed(floor) => {
+                    counted.trimmed = true;
+                    all.complete = false;
                     from = floor;
                     continue;
                 }

@@ -125,6 +125,8 @@ pub struct Have {
     pub unix_ms: Option<i64>,
     /// The newest format of batches that all nodes of the sender's region read; `None` if it was not told.
     pub format: Option<u32>,
+    /// The sender serves nobody yet: it is new, or built anew.
+    pub rebuilding: bool,
     /// What the sender knows of a third region.
     pub heard: Option<Heard>,
 }
@@ -262,6 +264,8 @@ struct HaveWire {
     format: Option<u32>,
     #[prost(message, optional, tag = "4")]
     heard: Option<HeardWire>,
+    #[prost(bool, tag = "5")]
+    rebuilding: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -565,6 +569,7 @@ impl From<&Have> for HaveWire {
             shards: shards_to_wire(&have.cursor),
             unix_ms: have.unix_ms,
             format: have.format,
+            rebuilding: have.rebuilding,
             heard: have.heard.as_ref().map(|heard| HeardWire {
                 holder: heard.holder.to_bytes().to_vec(),
                 shards: shards_to_wire(&heard.cursor),
@@ -586,6 +591,7 @@ impl TryFrom<HaveWire> for Have {
             cursor: shards_from_wire(have.shards)?,
             unix_ms: have.unix_ms,
             format: have.format,
+            rebuilding: have.rebuilding,
             heard: have.heard.map(heard).transpose()?,
         })
     }

@@ -32,6 +32,7 @@ impl Engine {
                 cursor: Cursor::new(),
                 unix_ms: None,
                 format: None,
+                rebuilding: false,
                 heard: Some(heard),
             };
             self.send(link, Frame::Have(have));

@@ -144,6 +144,8 @@ pub struct Engine {
     config: EngineConfig,
     /// The newest format of batches that all nodes of our region read.
     format: u32,
+    /// Our region serves nobody yet.
+    rebuilding: bool,
     /// What our store has committed, of all origins; for our own it is the end of our log.
     held: Held,
     links: BTreeMap<LinkId, Link>,
@@ -173,6 +175,7 @@ impl Engine {
             pulled: (0..config.shards).map(ShardId).collect(),
             format: config.format,
             config,
+            rebuilding: false,
             held: Held::from(held),
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -244,6 +247,11 @@ impl Engine {
             self.effects.push(Effect::SetTimer { at });
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// Tells whether our region serves nobody yet. Peers hear of it with the next heartbeat.
+    pub fn set_rebuilding(&mut self, rebuilding: bool) {
+        self.rebuilding = rebuilding;
     }
 
     /// Logs that stand still here, with the batch that they stopped at and why.

@@ -57,6 +57,7 @@ pub(super) struct Peer {
     /// The newest open link on which we pull from it.
     pub(super) source: Option<LinkId>,
     pub(super) format: Option<u32>,
+    rebuilding: bool,
     clock_offset_ms: Option<i64>,
     pub(super) applied: u64,
     pub(super) duplicate: u64,
@@ -75,6 +76,8 @@ pub struct PeerStatus {
     pub origin: Option<Origin>,
     /// The newest format of batches that it reads, once it was told; see [`Engine::level`].
     pub format: Option<u32>,
+    /// It serves nobody yet, as it said last.
+    pub rebuilding: bool,
     /// What it is known to have committed; starts anew with its origin.
     pub holds: Cursor,
     /// Batches that came from it and were committed.
@@ -99,6 +102,7 @@ impl Engine {
             serving: self.open_links(region, Role::Server).count(),
             origin: peer.origin,
             format: peer.format,
+            rebuilding: peer.rebuilding,
             holds: peer.has.cursor(),
             applied: peer.applied,
             duplicate: peer.duplicate,
@@ -497,6 +501,7 @@ impl Engine {
             cursor,
             unix_ms,
             format,
+            rebuilding: self.rebuilding,
             heard: None,
         };
         self.send(link, Frame::Have(have));
@@ -516,10 +521,16 @@ impl Engine {
             return Ok(());
         };
         let (region, role) = (state.peer, state.role);
+        if let Some(heard) = &have.heard {
+            return self.on_heard(region, heard);
+        }
         if let Some(format) = have.format.filter(|format| state.format != Some(*format)) {
             check_format(format)?;
             state.format = Some(format);
             self.note_formats(region);
+        }
+        if let Some(peer) = self.peers.get_mut(&region) {
+            peer.rebuilding = have.rebuilding;
         }
         let wall = self.wall_now();
         if let Some(peer) = self.peers.get_mut(&region)
@@ -537,10 +548,7 @@ impl Engine {
                 }
             }
         }
-        match &have.heard {
-            Some(heard) => self.on_heard(region, heard),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn check_shard(&self, shard: ShardId) -> Result<(), String> {

@@ -29,6 +29,7 @@ fn g17_a_peer_that_names_too_many_origins_is_cut_off() {
             cursor,
             unix_ms: None,
             format: None,
+            rebuilding: false,
             heard: None,
         }));
         closed |= close_reason(&effects).is_some();
@@ -208,6 +209,7 @@ fn the_log_is_read_only_as_far_as_credit_allows() {
         cursor: Cursor::of(S, part),
         unix_ms: None,
         format: None,
+        rebuilding: false,
         heard: None,
     }));
     assert!(reads(&effects).is_empty());
@@ -300,6 +302,7 @@ fn the_peers_clock_is_compared() {
         cursor: Cursor::new(),
         unix_ms: Some(1_800),
         format: None,
+        rebuilding: false,
         heard: None,
     }));
     assert_eq!(hand.engine.peers()[&region(2)].clock_offset_ms, Some(300));
@@ -340,6 +343,7 @@ fn g18_a_peer_that_knows_a_later_life_of_ours_raises_the_alarm() {
             cursor,
             unix_ms: None,
             format: None,
+            rebuilding: false,
             heard: None,
         }));
         let alarm = |effect: &Effect| match effect {

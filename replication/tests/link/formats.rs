@@ -61,6 +61,7 @@ fn g19_a_link_that_breaks_does_not_raise_the_level() {
             cursor: Cursor::new(),
             unix_ms: None,
             format: Some(format),
+            rebuilding: false,
             heard: None,
         })
     };

@@ -48,12 +48,13 @@ fn any_cursor() -> impl Strategy<Value = Cursor> {
 
 fn any_have() -> impl Strategy<Value = Have> {
     let heard = (any_origin(), any_cursor()).prop_map(|(holder, cursor)| Heard { holder, cursor });
-    let told = (any::<Option<i64>>(), any::<Option<u32>>());
+    let told = (any::<Option<i64>>(), any::<Option<u32>>(), any::<bool>());
     (any_cursor(), told, proptest::option::of(heard)).prop_map(
-        |(cursor, (unix_ms, format), heard)| Have {
+        |(cursor, (unix_ms, format, rebuilding), heard)| Have {
             cursor,
             unix_ms,
             format,
+            rebuilding,
             heard,
         },
     )
@@ -211,6 +212,7 @@ fn a_full_have_fits() {
             cursor,
             unix_ms,
             format: Some(u32::MAX),
+            rebuilding: false,
             heard: None,
         })
         .encode()

@@ -80,6 +80,7 @@ fn g17_nothing_but_the_handshake_comes_first() {
         cursor: Cursor::new(),
         unix_ms: None,
         format: None,
+        rebuilding: false,
         heard: None,
     });
     for frame in [subscribe(0), ack, have, Frame::Welcome(hello())] {
@@ -156,6 +157,7 @@ fn g14_what_a_former_life_held_is_not_taken_from_a_third_region() {
             cursor: Cursor::new(),
             unix_ms: None,
             format: None,
+            rebuilding: false,
             heard: Some(Heard { holder, cursor }),
         }));
         assert_eq!(close_reason(&effects), None);

@@ -91,6 +91,7 @@ fn a_node_that_falls_silent_is_left_for_another_of_its_region() {
             cursor: whimbrel_replication::cursor::Cursor::new(),
             unix_ms: None,
             format: None,
+            rebuilding: false,
             heard: None,
         };
         moved.extend(subscribed(&hand.event(frame(LINK, Frame::Have(heartbeat)))));
@@ -113,6 +114,7 @@ fn wait(hand: &mut Hand, time: std::time::Duration, has: u64) -> Vec<(LinkId, Sh
                 cursor: cursor.clone(),
                 unix_ms: None,
                 format: None,
+                rebuilding: false,
                 heard: None,
             });
             moved.extend(subscribed(&hand.event(Event::Frame { link, frame })));

@@ -81,6 +81,7 @@ fn a_peer_that_forgets_questions_is_asked_again_later() {
             cursor: whimbrel_replication::cursor::Cursor::new(),
             unix_ms: None,
             format: None,
+            rebuilding: false,
             heard: None,
         }));
     }

@@ -48,6 +48,7 @@ fn have() -> Frame {
         cursor: whimbrel_replication::cursor::Cursor::of(S, holds(9)),
         unix_ms: None,
         format: None,
+        rebuilding: false,
         heard: None,
     })
 }
@@ -273,6 +274,7 @@ fn g16_a_log_ends_where_all_regions_say_so_once_its_life_is_over() {
             cursor,
             unix_ms: None,
             format: None,
+            rebuilding: false,
             heard: None,
         });
         hand.event(Event::Frame { link, frame: have });

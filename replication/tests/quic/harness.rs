@@ -145,6 +145,7 @@ pub(crate) fn frame(n: i64) -> Frame {
         cursor: Cursor::new(),
         unix_ms: Some(n),
         format: None,
+        rebuilding: false,
         heard: None,
     })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use whimbrel_chaos::link::Change;
-use whimbrel_client::api::{EventKind, Message, ProblemCode};
+use whimbrel_client::api::{EventKind, Message, ProblemCode, RegionStatus};
 use whimbrel_client::{Client, Error};
 
 use crate::foundationdb;
@@ -186,6 +186,13 @@ async fn g16_half_a_region_does_not_answer_for_the_whole() {
         ensure(applied > 0, told)
     })
     .await;
+    until("others to say that it is not whole", async || {
+        let told = ana.regions().await.map_err(|e| e.to_string())?.value;
+        let eu = told.regions.iter().find(|region| region.name == "eu");
+        let status = eu.map(|eu| eu.status);
+        ensure(status == Some(RegionStatus::Lagging), format!("{status:?}"))
+    })
+    .await;
     cluster.kill("eu").await;
     cluster.cut("eu", "us");
     cluster.cut("eu", "ap");
@@ -254,6 +261,35 @@ async fn g1_logs_are_kept_for_a_region_that_is_away() {
     let log = cluster.node("us").log();
     assert!(!log.contains("snapshot"), "{log}");
     trimmed(&cluster, "eu", 20.0).await;
+}
+
+/// G14: what a region has trimmed before anybody had it is not counted, and not called safe either.
+#[tokio::test(flavor = "multi_thread")]
+async fn g14_what_was_trimmed_before_anybody_had_it_is_told() {
+    let very_short = |cluster: &str, region: &str| {
+        foundationdb::section(cluster, region) + "[retention]\nmin_s = 1\nmax_s = 2\n\n"
+    };
+    let cluster = Cluster::with_stores(&["eu", "us"], very_short).await;
+    let ana = cluster.client("eu", "ana");
+    let id = group(&ana, &[]).await;
+    cluster.converged().await;
+    cluster.cut_all();
+    for nth in 0..3 {
+        say(&ana, &id, &format!("alone {nth}")).await;
+    }
+    until("it to be trimmed", async || {
+        let told = cluster.replication("eu").await?["unreplicated"].take();
+        let shards = told["shards"].as_array().into_iter().flatten();
+        let trimmed = shards.filter(|shard| shard["trimmed"] == true).count();
+        assert!(told["complete"] == (trimmed == 0), "{told}");
+        ensure(trimmed > 0 && told["ops"] == 0, told)
+    })
+    .await;
+    // It is still there, and goes over as state.
+    cluster.heal_all();
+    cluster.converged().await;
+    let there = walk_back(&cluster.client("us", "ana"), &id, 50).await;
+    assert_eq!(texts(&there.unwrap()).len(), 3);
 }
 
 /// G8: who was away for too long is told so, and goes on from now.

@@ -139,6 +139,7 @@ impl Node {
                     cursor: Cursor::of(shard, origins(b, rest)),
                     unix_ms: None,
                     format: None,
+                    rebuilding: false,
                     heard: None,
                 });
                 self.frame(a, frame);
@@ -442,6 +443,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             cursor: Cursor::of(ShardId(0), sample::cursor(&[(2, at), (3, 4)])),
             unix_ms: Some(at.cast_signed()),
             format: None,
+            rebuilding: false,
             heard: Some(Heard {
                 holder: sample::origin(3),
                 cursor: Cursor::of(ShardId(0), sample::cursor(&[(1, at)])),

@@ -40,6 +40,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             cursor: Cursor::of(shard, sample::cursor(&[(2, 5), (3, 9)])),
             unix_ms: Some(-1),
             format: None,
+            rebuilding: false,
             heard: Some(Heard {
                 holder: sample::origin(3),
                 cursor: Cursor::of(shard, sample::cursor(&[(1, 5)])),
@@ -100,6 +101,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             .collect(),
         unix_ms: None,
         format: None,
+        rebuilding: false,
         heard: None,
     }));
     let mut seeds: Vec<Vec<u8>> = frames.iter().map(|f| f.encode().to_vec()).collect();
