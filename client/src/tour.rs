@@ -1,5 +1,6 @@
 //! From region to region: which one a call asks next, and when it gives up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub(crate) struct Tour {
     pub(crate) tried: Vec<Tried>,
     /// The last word of a region that is healthy, but lacks what others have.
     lacking: Option<Error>,
+    /// Regions that have committed the write, as any of those that were asked has said.
+    committed_by: BTreeSet<String>,
 }
 
 impl Tour {
@@ -57,6 +60,7 @@ impl Tour {
             retries: 0,
             tried: Vec::new(),
             lacking: None,
+            committed_by: BTreeSet::new(),
         }
     }
 
@@ -124,6 +128,9 @@ impl Tour {
             None => {}
         }
         self.shared.scout.look_around();
+        let acked_by = error.problem().map(|problem| &problem.acked_by);
+        self.committed_by
+            .extend(acked_by.into_iter().flatten().cloned());
         let is_lacking = error.code() == Some(ProblemCode::NotCaughtUp);
         let is_slow_down = error.status() == Some(429);
         if fault.is_none() && !is_lacking && !is_slow_down {
@@ -191,10 +198,10 @@ impl Tour {
     /// The error that says most.
     fn give_up(&mut self, last: Error) -> Error {
         if last.code() == Some(ProblemCode::NotCaughtUp) {
-            return last;
+            return self.with_all_who_committed(last);
         }
         if let Some(lacking) = self.lacking.take() {
-            return lacking;
+            return self.with_all_who_committed(lacking);
         }
         if self.tried.len() < 2 || last.status() == Some(429) {
             return last;
@@ -202,5 +209,25 @@ impl Tour {
         Error::NoRegion {
             tried: std::mem::take(&mut self.tried),
         }
+    }
+
+    /// A region knows only of those that it can reach.
+    fn with_all_who_committed(&self, mut error: Error) -> Error {
+        if let Error::Api(problem) = &mut error
+            && !problem.acked_by.is_empty()
+            && problem.acked_by.len() < self.committed_by.len()
+        {
+            problem.acked_by = self.committed_by.iter().cloned().collect();
+            let committed = &self.committed_by;
+            problem
+                .waiting_for
+                .retain(|region| !committed.contains(region));
+            let names = problem.acked_by.join(", ");
+            problem.detail = format!(
+                "by different regions it was committed in {names}; the last one says: {}",
+                problem.detail
+            );
+        }
+        error
     }
 }

@@ -232,6 +232,36 @@ async fn what_no_region_could_do_says_why_each_could_not() {
     );
 }
 
+/// Each region knows of itself only: what both have said counts.
+#[tokio::test]
+async fn who_has_committed_is_put_together_from_all_answers() {
+    let committed = |region: &'static str, other: &'static str| {
+        stub::start(move |request| match request.path.as_str() {
+            "/v1/regions" => regions(region, &[]),
+            _ => Reply::Json(
+                503,
+                json!({
+                    "type": "t", "title": "t", "status": 503, "code": "not_caught_up",
+                    "detail": format!("committed by {region} only"),
+                    "acked_by": [region], "waiting_for": [other, "ap"],
+                }),
+            ),
+        })
+    };
+    let (eu, us) = (committed("eu", "us").await, committed("us", "eu").await);
+    let retry = RetryPolicy {
+        give_up_after: Duration::from_millis(300),
+        ..RetryPolicy::default()
+    };
+    let client = builder(&[("eu", &eu.url), ("us", &us.url)]);
+    let client = client.retry(retry).build().unwrap();
+    let error = client.post("c1", &hi()).await.unwrap_err();
+    let problem = error.problem().unwrap();
+    assert_eq!(problem.acked_by, ["eu", "us"]);
+    assert_eq!(problem.waiting_for, ["ap"]);
+    assert!(problem.detail.contains("eu, us"), "{}", problem.detail);
+}
+
 #[tokio::test]
 async fn a_failing_cluster_is_not_stormed() {
     const CALLS: usize = 100;

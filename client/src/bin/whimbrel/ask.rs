@@ -36,6 +36,29 @@ pub(crate) async fn ask<T: DeserializeOwned + Send + 'static>(
     Ok(answer)
 }
 
+/// A write that failed, and may have been taken all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Unsure {
+    /// By which it can be asked for again, and is not doubled.
+    pub(crate) key: String,
+    #[source]
+    pub(crate) error: Error,
+}
+
+impl Unsure {
+    /// Only where it is not known: a region that has refused a write has not taken it.
+    pub(crate) fn of(error: Error, key: String) -> anyhow::Error {
+        let is_known = error
+            .problem()
+            .is_some_and(|problem| problem.acked_by.is_empty() && problem.status != 504);
+        if is_known || !error.is_transient() {
+            return error.into();
+        }
+        Self { key, error }.into()
+    }
+}
+
 /// A command may make many calls; each thing is said once.
 fn note_once(line: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());

@@ -10,7 +10,7 @@ use whimbrel_client::queue::{MessageRef, Write};
 use crate::args::{
     Conversations, Create, Edit, Global, History, Members, MembersWhat, React, Read, Redact, Send,
 };
-use crate::ask::{ask, reading};
+use crate::ask::{Unsure, ask, reading};
 use crate::connect::{Caller, client, client_of, steady};
 use crate::output::{Out, note};
 use crate::pages::Pages;
@@ -132,13 +132,7 @@ pub(crate) async fn send(global: &Global, args: Send, out: &mut Out) -> anyhow::
     let call = client.post(&args.conversation, &body).ack(args.ack);
     let call = keyed(call, args.key);
     let key = call.idempotency_key().unwrap_or_default().to_owned();
-    let answer = ask(call).await.inspect_err(|error| {
-        if error.is_transient() {
-            note(&format!(
-                "it may have been taken all the same; to send it again but not twice, add --key {key}"
-            ));
-        }
-    })?;
+    let answer = ask(call).await.map_err(|error| Unsure::of(error, key))?;
     if out.json {
         return Ok(out.json_written(&answer)?);
     }

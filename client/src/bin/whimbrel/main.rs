@@ -22,6 +22,7 @@ use whimbrel_client::Error;
 use whimbrel_client::api::ProblemCode;
 
 use args::{Cli, Command};
+use ask::Unsure;
 use output::Out;
 
 #[tokio::main]
@@ -102,8 +103,18 @@ fn report(error: &anyhow::Error, is_json: bool) {
         line.push_str(": ");
         line.push_str(&root);
     }
+    let unsure = error.downcast_ref::<Unsure>();
     let of_call = error.downcast_ref::<Error>();
-    let hint = of_call.and_then(hint);
+    let of_call = of_call.or(unsure.map(|unsure| &unsure.error));
+    let again = unsure.map(|unsure| {
+        format!(
+            "it may have been taken all the same; to send it again but not twice, use --key {}",
+            unsure.key
+        )
+    });
+    let hints = of_call.and_then(hint).map(str::to_owned).into_iter();
+    let hints: Vec<String> = hints.chain(again).collect();
+    let hint = (!hints.is_empty()).then(|| hints.join("; "));
     if is_json {
         let problem = of_call.and_then(Error::problem);
         let told = serde_json::json!({"error": line, "hint": hint, "problem": problem});
@@ -131,13 +142,13 @@ fn hint(error: &Error) -> Option<&'static str> {
                 .is_some_and(|problem| !problem.acked_by.is_empty()) =>
         {
             Some(
-                "it is written: with the same `--key` it can be asked for again and is not doubled; \
-                 `--ack regions:N` with a smaller N waits for fewer",
+                "it is written, and asked for again by the same `--key` it is not doubled; `--ack \
+                 regions:N` with a smaller N waits for fewer",
             )
         }
         Some(ProblemCode::NotCaughtUp) => Some(
-            "this region lacks what was written elsewhere: wait, ask another `--region`, or go on \
-             without `--after`",
+            "this region lacks what was written elsewhere: wait, ask another `--region`, or leave \
+             `--after` away where you have given it",
         ),
         Some(ProblemCode::IdempotencyMismatch) => Some("use another `--key`, or none"),
         _ => error.remedy(),
