@@ -150,7 +150,7 @@ impl Action {
 /// Does as asked; what is to be printed, and how it ended.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<(String, ExitCode)> {
     let (request, wanted) = match arguments.command {
-        Command::Run(run) => return run::run(&run, &arguments.dev),
+        Command::Run(run) => return run::run(&run, &arguments.dev, arguments.json),
         Command::Schema => return Ok((SCHEMA.to_owned(), ExitCode::SUCCESS)),
         Command::Links => (Request::Show, None),
         Command::Link(link) => {

@@ -136,6 +136,7 @@ impl Case {
         interrupted: &CancellationToken,
         journal: &mut Journal,
     ) -> anyhow::Result<()> {
+        anyhow::ensure!(!interrupted.is_cancelled(), "interrupted before it began");
         self.tell("a cluster gets ready");
         let needs = self.experiment.needs();
         let plan = self.plan(options.seed);

@@ -61,7 +61,11 @@ pub(super) struct RunArguments {
 }
 
 /// Runs all; what is to be printed, and how it ended.
-pub(super) fn run(arguments: &RunArguments, dev: &Path) -> anyhow::Result<(String, ExitCode)> {
+pub(super) fn run(
+    arguments: &RunArguments,
+    dev: &Path,
+    is_json: bool,
+) -> anyhow::Result<(String, ExitCode)> {
     let cases = arguments.files.iter().map(|file| read(file));
     let cases: Vec<Case> = cases.collect::<anyhow::Result<_>>()?;
     let seed = arguments.seed.unwrap_or_else(rand::random);
@@ -85,7 +89,12 @@ pub(super) fn run(arguments: &RunArguments, dev: &Path) -> anyhow::Result<(Strin
         .context("cannot start the runtime")?;
     let journals = runtime.block_on(run_all(arguments, cases, grounds, seed))?;
     arguments.write(&journals)?;
-    Ok((summary(&journals), exit_code(&journals)))
+    let told = if is_json {
+        report::json(&journals)
+    } else {
+        summary(&journals)
+    };
+    Ok((told, exit_code(&journals)))
 }
 
 impl RunArguments {

@@ -372,6 +372,13 @@ async fn g13_a_redacted_text_leaves_the_files() {
     // A merge brings it into tables, which the next one replaces.
     for region in ["eu", "us"] {
         trimmed(&cluster, region, 3.0).await;
+        until("it to be noted that tables are to be merged", async || {
+            let since = cluster.metric(region, UNMERGED).await?;
+            ensure(since > 0.0, since)
+        })
+        .await;
+    }
+    for region in ["eu", "us"] {
         merged(&cluster, region).await;
     }
     assert!(holding(&in_us, SECRET.as_bytes()) > 0, "it is in a table");
