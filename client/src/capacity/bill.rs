@@ -25,6 +25,10 @@ pub struct Bill {
     pub zones: f64,
     /// Traffic to clients.
     pub clients: f64,
+    /// Backups of the stores.
+    pub backups: f64,
+    /// What address translation takes for the traffic between regions.
+    pub nat: f64,
     /// All of it.
     pub total: f64,
     /// For a million messages.
@@ -50,7 +54,10 @@ impl Bill {
         let between_regions = traffic(wan.bytes_a_day, prices.wan_gb);
         let zones = traffic(sizes.store.zone_bytes_a_day * regions, prices.zone_gb);
         let clients = traffic(client_bytes_a_day, prices.client_gb);
-        let total = nodes + processes + disks + between_regions + zones + clients;
+        let snapshots = f64::from(inputs.machines.backup_snapshots);
+        let backups = sizes.store.backup_bytes / GB * snapshots * regions * prices.backup_gb_month;
+        let nat = traffic(wan.bytes_a_day, prices.nat_gb);
+        let total = nodes + processes + disks + between_regions + zones + clients + backups + nat;
         let calls_a_day = rates.mean * SECONDS_A_DAY;
         Self {
             nodes,
@@ -59,6 +66,8 @@ impl Bill {
             wan: between_regions,
             zones,
             clients,
+            backups,
+            nat,
             total,
             million_messages: total / (rates.posts_a_day * DAYS / 1e6),
             million_calls: total / (calls_a_day * DAYS / 1e6),

@@ -88,6 +88,8 @@ pub struct Machines {
     pub process_disk_gb: f64,
     /// Copies of the data in a region.
     pub copies: u32,
+    /// Full snapshots of a store that its backup keeps; 0: no backup.
+    pub backup_snapshots: u32,
     /// How full processors, memory and disks are at most, in percent.
     pub utilisation_percent: f64,
 }
@@ -108,6 +110,10 @@ pub struct Prices {
     pub client_gb: f64,
     /// A GB from zone to zone in a region.
     pub zone_gb: f64,
+    /// A GB of backup, for a month.
+    pub backup_gb_month: f64,
+    /// A GB between regions that goes through address translation, for that alone; 0: without.
+    pub nat_gb: f64,
 }
 
 impl Default for Load {
@@ -157,6 +163,7 @@ impl Default for Machines {
             node_memory_gib: 32.0,
             process_disk_gb: 1000.0,
             copies: 3,
+            backup_snapshots: 28,
             utilisation_percent: 60.0,
         }
     }
@@ -171,6 +178,8 @@ impl Default for Prices {
             wan_gb: 0.05,
             client_gb: 0.05,
             zone_gb: 0.02,
+            backup_gb_month: 0.02,
+            nat_gb: 0.05,
         }
     }
 }
@@ -233,6 +242,8 @@ impl Inputs {
             ("--price-wan-gb", prices.wan_gb, 0.0, 1e6),
             ("--price-client-gb", prices.client_gb, 0.0, 1e6),
             ("--price-zone-gb", prices.zone_gb, 0.0, 1e6),
+            ("--price-backup-gb-month", prices.backup_gb_month, 0.0, 1e6),
+            ("--price-nat-gb", prices.nat_gb, 0.0, 1e6),
         ] {
             within(flag, value, least, most)?;
         }
@@ -240,6 +251,8 @@ impl Inputs {
             within("--outage-hours", hours, 0.1, 8760.0)?;
         }
         within("--copies", machines.copies.into(), 1.0, 5.0)?;
+        let snapshots = machines.backup_snapshots.into();
+        within("--backup-snapshots", snapshots, 0.0, 10_000.0)?;
         within("--regions", regions.count.into(), 1.0, REGIONS_MAX.into())?;
         within("--shards", regions.shards.into(), 1.0, SHARDS_MAX.into())?;
         if regions.down >= regions.count {

@@ -27,7 +27,7 @@ pub struct Lever {
 /// Changes one input and says in words how.
 type Change = fn(&mut Inputs) -> String;
 
-const CHANGES: [(&[CostName], Change); 12] = [
+const CHANGES: [(&[CostName], Change); 13] = [
     (&[], |inputs| {
         let days = &mut inputs.load.history_days;
         *days /= 2.0;
@@ -90,6 +90,11 @@ const CHANGES: [(&[CostName], Change); 12] = [
             costs.scale(kind.fdb(), store);
         }
         "writes of a shard meet in one node: larger batches".to_owned()
+    }),
+    (&[], |inputs| {
+        let snapshots = &mut inputs.machines.backup_snapshots;
+        *snapshots = (*snapshots / 7).max(1).min(*snapshots);
+        "a full snapshot a week instead of a day in the backup".to_owned()
     }),
     (&[ZstdShare], |inputs| {
         let share = inputs.costs.of(ZstdShare);

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::CostName::{
     ApplyFdb, DiskOverhead, EventFdb, EventNode, HaveBytes, LogsShare, NodeFiles, NodeMemory,
-    PageFdb, PageNode, StatelessShare, StreamIdle, StreamKernel, StreamMemory, StreamOpen, TailFdb,
-    TailNode, TokenNode,
+    PageFdb, PageNode, ProxyMemory, StatelessShare, StreamIdle, StreamKernel, StreamMemory,
+    StreamOpen, TailFdb, TailNode, TokenNode,
 };
 use super::kind::Kind;
 use super::{Costs, Inputs, Invalid};
@@ -216,7 +216,7 @@ impl Nodes {
 
 /// Memory that an open stream takes on a machine.
 pub(super) fn stream_bytes(costs: &Costs) -> f64 {
-    costs.of(StreamMemory) + costs.of(StreamKernel)
+    costs.of(StreamMemory) + costs.of(ProxyMemory) + costs.of(StreamKernel)
 }
 
 /// Processors that the nodes of a region keep busy.
@@ -257,6 +257,8 @@ pub struct Store {
     pub disk_bytes_a_day: f64,
     /// Bytes between zones of a region, a day.
     pub zone_bytes_a_day: f64,
+    /// Bytes of one full snapshot in a backup after `history_days`: one copy of everything.
+    pub backup_bytes: f64,
 }
 
 impl Store {
@@ -281,6 +283,7 @@ impl Store {
         let log_disk_bytes = logged_a_day * longest / 24.0 * on_disk;
         let disk_bytes = kept_a_day * load.history_days * on_disk + log_disk_bytes;
         let disk_size_bytes = disk_bytes / inputs.utilisation();
+        let backup_bytes = kept_a_day * load.history_days + logged_a_day * longest / 24.0;
 
         let processes = |us: f64| (us / CORE_US / inputs.utilisation()).ceil();
         let stateless = processes(demand.store.stateless).max(STATELESS_MIN);
@@ -307,6 +310,7 @@ impl Store {
             disk_bytes,
             log_disk_bytes,
             disk_size_bytes,
+            backup_bytes,
             disk_bytes_a_day: kept_a_day * on_disk,
             // To each log and each storage server; of three zones two are others.
             zone_bytes_a_day: (kept_a_day + logged_a_day) * copies * 2.0 * 2.0 / 3.0,

@@ -9,9 +9,9 @@ use super::CostName::{
     self, AnswerClient, ApplyFdb, DiskOverhead, EventClient, EventFdb, EventNode, HaveBytes,
     LogsShare, MarkerApply, MarkerFdb, MarkerKept, MarkerLogged, MarkerNode, MarkerWan, NodeMemory,
     PageClient, PageFdb, PageNode, PostApply, PostFdb, PostKept, PostLogged, PostNode, PostWan,
-    ReactionApply, ReactionFdb, ReactionKept, ReactionLogged, ReactionNode, ReactionWan,
-    StatelessShare, StreamIdle, StreamKernel, StreamMemory, TailFdb, TailNode, TokenClient,
-    TokenNode,
+    ProxyMemory, ReactionApply, ReactionFdb, ReactionKept, ReactionLogged, ReactionNode,
+    ReactionWan, StatelessShare, StreamIdle, StreamKernel, StreamMemory, TailFdb, TailNode,
+    TokenClient, TokenNode,
 };
 use super::{Basis, Inputs, Plan};
 
@@ -75,7 +75,7 @@ const DISK: &[CostName] = &[
     DiskOverhead,
 ];
 /// Memory of open streams.
-const STREAMS: &[CostName] = &[StreamMemory, StreamKernel, NodeMemory];
+const STREAMS: &[CostName] = &[StreamMemory, ProxyMemory, StreamKernel, NodeMemory];
 const LOGS_WAN: &[CostName] = &[PostWan, MarkerWan, ReactionWan];
 const ALL_WAN: &[CostName] = &[PostWan, MarkerWan, ReactionWan, HaveBytes];
 const CLIENTS: &[CostName] = &[AnswerClient, PageClient, EventClient, TokenClient];

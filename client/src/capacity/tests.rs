@@ -99,7 +99,13 @@ fn sums_by_hand() {
     near(bill.nodes, 9.0 * 0.4 * 730.0);
     near(bill.processes, 180.0 * 0.07 * 730.0);
     near(bill.disks, 3.0 * 52_876.8 * 0.1);
+    // One copy of ten days of messages and a day of logs, 28 times in three regions.
+    near(store.backup_bytes, 4_320e9 + 86.4e9);
+    near(bill.backups, 4_406.4 * 28.0 * 3.0 * 0.02);
+    near(bill.nat, bill.wan);
     let parts = [
+        bill.backups,
+        bill.nat,
         bill.nodes,
         bill.processes,
         bill.disks,

@@ -69,6 +69,7 @@ impl Tables<'_> {
                     ("node-memory-gib", plain(&machines.node_memory_gib)),
                     ("process-disk-gb", plain(&machines.process_disk_gb)),
                     ("copies", machines.copies.to_string()),
+                    ("backup-snapshots", machines.backup_snapshots.to_string()),
                     ("utilisation", plain(&machines.utilisation_percent)),
                 ]),
             ),
@@ -81,6 +82,8 @@ impl Tables<'_> {
                     ("price-wan-gb", plain(&prices.wan_gb)),
                     ("price-client-gb", plain(&prices.client_gb)),
                     ("price-zone-gb", plain(&prices.zone_gb)),
+                    ("price-backup-gb-month", plain(&prices.backup_gb_month)),
+                    ("price-nat-gb", plain(&prices.nat_gb)),
                 ]),
             ),
         ];

@@ -40,6 +40,20 @@ impl Tables<'_> {
                     it.clients,
                     CLIENTS,
                 ),
+                part(
+                    &format!(
+                        "backups, {} full snapshots of {} a region",
+                        self.inputs.machines.backup_snapshots,
+                        bytes(self.plan.store.backup_bytes)
+                    ),
+                    it.backups,
+                    &zones,
+                ),
+                part(
+                    "address translation for the traffic between regions",
+                    it.nat,
+                    ALL_WAN,
+                ),
                 part("**all**", it.total, &all),
                 self.row("**a million messages**", money(it.million_messages), &all),
                 self.row("a million calls", money(it.million_calls), &all),

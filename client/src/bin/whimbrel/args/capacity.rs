@@ -94,6 +94,9 @@ pub(crate) struct WhereItRuns {
     /// Copies of all data in a region
     #[arg(long, value_name = "N", default_value = "3")]
     copies: u32,
+    /// Full snapshots of a store that its backup keeps; Terraform's modules take one a day, keep them for 14 days, and what was deleted for 14 more
+    #[arg(long, value_name = "N", default_value = "28")]
+    backup_snapshots: u32,
     /// How full processors, memory and disks may be at the peak
     #[arg(long, value_name = "PERCENT", default_value = "60", value_parser = percent)]
     utilisation: f64,
@@ -121,6 +124,12 @@ pub(crate) struct PricesArgs {
     /// A GB from zone to zone in a region
     #[arg(long, value_name = "PRICE", default_value = "0.02", value_parser = number)]
     price_zone_gb: f64,
+    /// A GB of backup, for a month
+    #[arg(long, value_name = "PRICE", default_value = "0.02", value_parser = number)]
+    price_backup_gb_month: f64,
+    /// A GB between regions, for the gateway that translates its addresses
+    #[arg(long, value_name = "PRICE", default_value = "0.05", value_parser = number)]
+    price_nat_gb: f64,
 }
 
 impl Capacity {
@@ -157,6 +166,7 @@ impl Capacity {
                 node_memory_gib: place.node_memory_gib,
                 process_disk_gb: place.process_disk_gb,
                 copies: place.copies,
+                backup_snapshots: place.backup_snapshots,
                 utilisation_percent: place.utilisation,
             },
             prices: Prices {
@@ -166,6 +176,8 @@ impl Capacity {
                 wan_gb: prices.price_wan_gb,
                 client_gb: prices.price_client_gb,
                 zone_gb: prices.price_zone_gb,
+                backup_gb_month: prices.price_backup_gb_month,
+                nat_gb: prices.price_nat_gb,
             },
             ..Inputs::default()
         }
