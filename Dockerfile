@@ -1,7 +1,8 @@
 # A node of Whimbrel.
 #
 #   docker build -t whimbrel-node .                                        over a store of its own
-#   docker build -t whimbrel-node-foundationdb --target foundationdb .     over FoundationDB, too
+#   docker build -t whimbrel-node-foundationdb --target foundationdb \
+#     --build-arg FOUNDATIONDB=7.3.63 --build-arg FOUNDATIONDB_SHA256=...  over FoundationDB, too
 #
 # Its config is /etc/whimbrel/node.toml, with certificates and keys beside it, readable for uid 7100; its data is in
 # /var/lib/whimbrel. In a container `listen.http` is an address that others reach, such as 0.0.0.0:7100.
@@ -17,8 +18,11 @@ RUN cargo build --release --locked -p whimbrel-node -p whimbrel-client
 # FoundationDB's client, from its official package. Its protocol must be that of the cluster.
 FROM debian:bookworm-slim AS client
 ARG FOUNDATIONDB=7.3.63
+# What `sha256sum` says of the package that you have checked.
+ARG FOUNDATIONDB_SHA256
 ADD https://github.com/apple/foundationdb/releases/download/${FOUNDATIONDB}/foundationdb-clients_${FOUNDATIONDB}-1_amd64.deb /clients.deb
-RUN dpkg --install /clients.deb
+RUN echo "${FOUNDATIONDB_SHA256:?give --build-arg FOUNDATIONDB_SHA256=...}  /clients.deb" | sha256sum --check --quiet \
+  && dpkg --install /clients.deb
 
 FROM source AS build-foundationdb
 RUN apt-get update && apt-get install -y --no-install-recommends libclang-dev && rm -rf /var/lib/apt/lists/*

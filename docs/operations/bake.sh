@@ -48,8 +48,12 @@ while :; do
   fi
   left=$((end - now))
   if ((left <= 0 && up_at == now)); then break; fi
-  if ((left < 1)); then left=1; fi
-  echo "$said; $left s to go"
+  if ((left < 1)); then
+    echo "$said; it has $((grace - now + up_at)) s to come back"
+    left=$step
+  else
+    echo "$said; $left s to go"
+  fi
   sleep "$((left < step ? left : step))"
 done
 echo "$region was well for $minutes minutes"

@@ -21,8 +21,10 @@ pub(super) enum DiskError {
     Files(#[from] fjall::Error),
     #[error(transparent)]
     Simulated(#[from] simulated::Crashed),
-    #[error("the free room cannot be read: {0}")]
-    Room(#[from] std::io::Error),
+    #[error("the disk cannot be asked: {0}")]
+    Disk(#[from] std::io::Error),
+    #[error("its folder was removed: what is written now would be gone with the process")]
+    Removed,
     #[error("the version of the last commit is damaged")]
     BadVersion,
 }
@@ -192,10 +194,17 @@ impl Disk {
         }
     }
 
-    /// Fails if something has failed in the background: a store that is idle would not notice.
+    /// Fails if something has failed in the background, or its files are gone: a store that is idle
+    /// would not notice, and one whose files were removed goes on writing to them.
     pub(super) fn check(&self) -> Result<()> {
         match self {
-            Self::Files { database, .. } => Ok(database.persist(PersistMode::Buffer)?),
+            Self::Files { database, lock, .. } => {
+                let lock = rustix::fs::fstat(lock).map_err(std::io::Error::from)?;
+                if lock.st_nlink == 0 {
+                    return Err(DiskError::Removed);
+                }
+                Ok(database.persist(PersistMode::Buffer)?)
+            }
             Self::Simulated(_) => Ok(()),
         }
     }

@@ -238,3 +238,17 @@ fn a_failed_sync_stops_the_store() {
     };
     assert_eq!(lines, ["stopped"]);
 }
+
+/// What is acknowledged must be there after the process, so nothing may be once the files are not.
+#[tokio::test]
+async fn a_store_whose_folder_is_removed_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("data"));
+    set(&store, "a").await;
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    let failed = tokio::time::timeout(std::time::Duration::from_secs(60), store.failed()).await;
+    let StoreError::Fatal(reason) = failed.expect("it is noticed") else {
+        panic!("it stops for good");
+    };
+    assert!(reason.contains("removed"), "{reason}");
+}
