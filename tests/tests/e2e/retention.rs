@@ -1,6 +1,7 @@
 //! Logs are trimmed, and whoever comes too late for them gets the state instead.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -339,13 +340,15 @@ async fn g8_a_token_into_a_trimmed_log_gets_a_gap_and_goes_on() {
     assert_eq!(events.len(), 1, "{events:?}");
 }
 
-/// How many files below a folder hold these bytes.
+/// How many files below a folder hold these bytes. One that is gone before it is read may have them:
+/// they can have moved to a file that was not there when the folder was read.
 fn holding(folder: &Path, bytes: &[u8]) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| match fs::read(entry.path()) {
             Ok(all) => usize::from(all.windows(bytes.len()).any(|window| window == bytes)),
-            Err(_) => holding(&entry.path(), bytes),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => holding(&entry.path(), bytes),
+            Err(_) => 1,
         })
         .sum()
 }
@@ -371,17 +374,14 @@ async fn g13_a_redacted_text_leaves_the_files() {
     assert!(holding(&in_us, SECRET.as_bytes()) > 0, "it is written down");
     // A merge brings it into tables, which the next one replaces.
     for region in ["eu", "us"] {
-        trimmed(&cluster, region, 3.0).await;
-        until("it to be noted that tables are to be merged", async || {
-            let since = cluster.metric(region, UNMERGED).await?;
-            ensure(since > 0.0, since)
+        let tables = folder.join(region).join("data/store/data/keyspaces");
+        until("the text to come into a table", async || {
+            let files = holding(&tables, SECRET.as_bytes());
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            ensure(files > 0, format!("{files} files of {}", tables.display()))
         })
         .await;
     }
-    for region in ["eu", "us"] {
-        merged(&cluster, region).await;
-    }
-    assert!(holding(&in_us, SECRET.as_bytes()) > 0, "it is in a table");
 
     ana.redact(&id, &message).await.unwrap();
     cluster.converged().await;
