@@ -127,6 +127,11 @@ async fn g12_poisoned_stamps_move_no_other_clock() {
             .metric(region, "whimbrel_hlc_beyond_drift_total")
             .await;
         assert!(seen.unwrap() > 0.0, "{region}");
+        // It reads before it writes.
+        until("the region to take writes", async || {
+            client.post(&id, &text("at last")).await
+        })
+        .await;
         let age = age_ms(client, &id, region).await;
         assert!(age < 60_000, "{age} ms in {region}");
     }
