@@ -186,18 +186,14 @@ impl Costs {
                 "there is no unit cost `{name}`; `whimbrel capacity` lists all of them"
             ));
         };
-        let is_divisor = ["times", "files"].contains(&cost.unit);
-        if !value.is_finite()
-            || value < 0.0
-            || (cost.unit == PART && value > 1.0)
-            || (is_divisor && value < 1.0)
-        {
-            let most = if cost.unit == PART {
-                " to 1"
-            } else {
-                " or more"
-            };
-            return Err(format!("{name} is {value} and must be 0{most}"));
+        let (least, most, limits) = match cost.unit {
+            PART => (0.0, 1.0, "0 to 1"),
+            // Something is divided by it, or by what is a multiple of it.
+            TIMES | FILES => (1.0, f64::MAX, "1 or more"),
+            _ => (0.0, f64::MAX, "0 or more"),
+        };
+        if !(least..=most).contains(&value) {
+            return Err(format!("{name} is {value} and must be {limits}"));
         }
         cost.value = value;
         cost.basis = Basis::Given;
@@ -212,3 +208,7 @@ impl Costs {
 
 /// The unit of what is a part of something else.
 const PART: &str = "part";
+/// That of a factor.
+const TIMES: &str = "times";
+/// That of what a process may have open.
+const FILES: &str = "files";

@@ -96,6 +96,8 @@ fn what_makes_no_plan_is_refused() {
             "there is no unit cost `post.nod`",
         ),
         (&["--cost", "gzip.page_part=2"], "must be 0 to 1"),
+        (&["--cost", "fdb.disk_factor=0"], "must be 1 or more"),
+        (&["--cost", "node.files=0"], "must be 1 or more"),
         (
             &["--cost", "post.node_us=1", "--cost", "post.node_us=2"],
             "`post.node_us` is given twice",

@@ -369,6 +369,19 @@ async fn the_real_export_is_imported_whole() {
     }
 }
 
+/// A region answers 503 also where its store does not tell whether it has committed.
+#[tokio::test]
+async fn a_send_that_may_have_been_taken_says_how_to_repeat_it() {
+    let stub = stub::start(|_| problem(503, "store_unavailable")).await;
+    let output = run_at(&stub, &["send", "c1", "hi", "--key", "k1", "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let error: Value = serde_json::from_str(stderr(&output)).unwrap();
+    assert!(
+        error["hint"].as_str().unwrap().contains("--key k1"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn an_import_stops_where_all_would_fail() {
     let stub = stub::start(|_| problem(403, "forbidden")).await;

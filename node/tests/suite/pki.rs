@@ -53,7 +53,7 @@ fn what_cannot_be_issued_is_refused() {
     let error = ca::issue(dir.path(), "eu", dir.path(), 10).unwrap_err();
     assert!(format!("{error:#}").contains("ca init"), "{error:#}");
     ca::make(dir.path(), 10).unwrap();
-    for region in ["", "EU", "../eu", "ca"] {
+    for region in ["", "EU", "../eu", "ca", "token"] {
         assert!(ca::issue(dir.path(), region, dir.path(), 10).is_err());
     }
     assert!(ca::issue(dir.path(), "eu", dir.path(), 0).is_err());

@@ -47,15 +47,13 @@ pub(crate) struct Unsure {
 }
 
 impl Unsure {
-    /// Only where it is not known: a region that has refused a write has not taken it.
+    /// Also where a region says 503: of a commit whose outcome the store does not tell it knows no more.
     pub(crate) fn of(error: Error, key: String) -> anyhow::Error {
-        let is_known = error
-            .problem()
-            .is_some_and(|problem| problem.acked_by.is_empty() && problem.status != 504);
-        if is_known || !error.is_transient() {
-            return error.into();
+        if error.is_transient() {
+            Self { key, error }.into()
+        } else {
+            error.into()
         }
-        Self { key, error }.into()
     }
 }
 
