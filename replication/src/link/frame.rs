@@ -116,8 +116,8 @@ pub struct Hello {
     pub format: u32,
 }
 
-/// What a region has committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a region has committed; or, where `heard` is there, what a third one has, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Have {
     /// Whole batches only. Logs that it does not name have not changed.
     pub cursor: Cursor,

@@ -29,11 +29,8 @@ impl Engine {
         // A frame each: together they could be too long.
         for heard in heard.collect::<Vec<_>>() {
             let have = Have {
-                cursor: Cursor::new(),
-                unix_ms: None,
-                format: None,
-                rebuilding: false,
                 heard: Some(heard),
+                ..Have::default()
             };
             self.send(link, Frame::Have(have));
         }

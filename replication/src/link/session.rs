@@ -529,14 +529,12 @@ impl Engine {
             state.format = Some(format);
             self.note_formats(region);
         }
+        let wall = self.wall_now();
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.rebuilding = have.rebuilding;
-        }
-        let wall = self.wall_now();
-        if let Some(peer) = self.peers.get_mut(&region)
-            && let (Some(theirs), Some(ours)) = (have.unix_ms, wall)
-        {
-            peer.clock_offset_ms = Some(theirs.saturating_sub(ours));
+            if let (Some(theirs), Some(ours)) = (have.unix_ms, wall) {
+                peer.clock_offset_ms = Some(theirs.saturating_sub(ours));
+            }
         }
         for (shard, part) in have.cursor.iter() {
             self.check_shard(shard)?;

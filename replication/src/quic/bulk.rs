@@ -203,3 +203,25 @@ fn unpack(packed: &[u8]) -> Result<Frame, End> {
     let frame = zstd::bulk::decompress(packed, FRAME_BYTES_MAX).map_err(|e| garbage(&e))?;
     Frame::decode(frame.into()).map_err(|e| garbage(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: RegionId = RegionId(2);
+
+    /// What a bulk connection does that overtakes its link.
+    #[tokio::test]
+    async fn a_link_is_found_that_is_added_later() {
+        let waiting = Waiting::default();
+        let (one, other): (Secret, Secret) = ([1; 32], [2; 32]);
+        let added = async {
+            tokio::task::yield_now().await;
+            (waiting.add(other, US), waiting.add(one, US))
+        };
+        let found = timeout(LINK_WAIT, waiting.take(&one));
+        let (found, _waits) = tokio::join!(found, added);
+        assert_eq!(found.expect("it was added").0, US);
+        assert!(waiting.all().contains_key(&other), "it is not its link");
+    }
+}

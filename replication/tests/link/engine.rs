@@ -27,10 +27,7 @@ fn g17_a_peer_that_names_too_many_origins_is_cut_off() {
         let cursor = Cursor::of(S, part);
         let effects = hand.frame(Frame::Have(Have {
             cursor,
-            unix_ms: None,
-            format: None,
-            rebuilding: false,
-            heard: None,
+            ..Have::default()
         }));
         closed |= close_reason(&effects).is_some();
     }
@@ -207,10 +204,7 @@ fn the_log_is_read_only_as_far_as_credit_allows() {
         .collect();
     let effects = hand.frame(Frame::Have(Have {
         cursor: Cursor::of(S, part),
-        unix_ms: None,
-        format: None,
-        rebuilding: false,
-        heard: None,
+        ..Have::default()
     }));
     assert!(reads(&effects).is_empty());
 }
@@ -299,11 +293,8 @@ fn the_peers_clock_is_compared() {
     hand.event(Event::Wall { unix_ms: 1_000 });
     hand.now += ms(500);
     hand.frame(Frame::Have(Have {
-        cursor: Cursor::new(),
         unix_ms: Some(1_800),
-        format: None,
-        rebuilding: false,
-        heard: None,
+        ..Have::default()
     }));
     assert_eq!(hand.engine.peers()[&region(2)].clock_offset_ms, Some(300));
 }
@@ -341,10 +332,7 @@ fn g18_a_peer_that_knows_a_later_life_of_ours_raises_the_alarm() {
         cursor.advance(S, life, OpStamp::new(stamp(3), 0));
         let effects = hand.frame(Frame::Have(Have {
             cursor,
-            unix_ms: None,
-            format: None,
-            rebuilding: false,
-            heard: None,
+            ..Have::default()
         }));
         let alarm = |effect: &Effect| match effect {
             Effect::Alert(Alert::LaterLife { origin, .. }) => Some(*origin),

@@ -58,11 +58,8 @@ fn g19_a_link_that_breaks_does_not_raise_the_level() {
     let mut engine = Engine::new(config(1, 2), Cursor::new());
     let have = |format| {
         Frame::Have(Have {
-            cursor: Cursor::new(),
-            unix_ms: None,
             format: Some(format),
-            rebuilding: false,
-            heard: None,
+            ..Have::default()
         })
     };
     let hear = |engine: &mut Engine, frame| {

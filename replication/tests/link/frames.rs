@@ -212,8 +212,8 @@ fn a_full_have_fits() {
             cursor,
             unix_ms,
             format: Some(u32::MAX),
-            rebuilding: false,
-            heard: None,
+            rebuilding: true,
+            ..Have::default()
         })
         .encode()
         .len()

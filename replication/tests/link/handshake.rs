@@ -76,13 +76,7 @@ fn g17_nothing_but_the_handshake_comes_first() {
         origin: origin(2),
         to: stamp(1),
     };
-    let have = Frame::Have(Have {
-        cursor: Cursor::new(),
-        unix_ms: None,
-        format: None,
-        rebuilding: false,
-        heard: None,
-    });
+    let have = Frame::Have(Have { ..Have::default() });
     for frame in [subscribe(0), ack, have, Frame::Welcome(hello())] {
         let mut hand = Hand::new();
         hand.up(2, Role::Server);
@@ -154,11 +148,8 @@ fn g14_what_a_former_life_held_is_not_taken_from_a_third_region() {
             ..origin(3)
         };
         let effects = hand.frame(Frame::Have(Have {
-            cursor: Cursor::new(),
-            unix_ms: None,
-            format: None,
-            rebuilding: false,
             heard: Some(Heard { holder, cursor }),
+            ..Have::default()
         }));
         assert_eq!(close_reason(&effects), None);
         hand.engine.peer_holds(region(3), S, origin(1))

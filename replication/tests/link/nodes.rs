@@ -87,13 +87,7 @@ fn a_node_that_falls_silent_is_left_for_another_of_its_region() {
     let from = hand.now;
     while hand.now < from + QUIET_TIMEOUT + ms(100) {
         hand.now += ms(100);
-        let heartbeat = Have {
-            cursor: whimbrel_replication::cursor::Cursor::new(),
-            unix_ms: None,
-            format: None,
-            rebuilding: false,
-            heard: None,
-        };
+        let heartbeat = Have { ..Have::default() };
         moved.extend(subscribed(&hand.event(frame(LINK, Frame::Have(heartbeat)))));
     }
     assert!(moved.contains(&(LINK, S)), "{moved:?}");
@@ -112,10 +106,7 @@ fn wait(hand: &mut Hand, time: std::time::Duration, has: u64) -> Vec<(LinkId, Sh
         for link in [LINK, OTHER] {
             let frame = Frame::Have(Have {
                 cursor: cursor.clone(),
-                unix_ms: None,
-                format: None,
-                rebuilding: false,
-                heard: None,
+                ..Have::default()
             });
             moved.extend(subscribed(&hand.event(Event::Frame { link, frame })));
         }

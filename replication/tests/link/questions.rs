@@ -78,11 +78,7 @@ fn a_peer_that_forgets_questions_is_asked_again_later() {
     for _ in 0..10 {
         hand.now += step;
         hand.frame(Frame::Have(whimbrel_replication::link::Have {
-            cursor: whimbrel_replication::cursor::Cursor::new(),
-            unix_ms: None,
-            format: None,
-            rebuilding: false,
-            heard: None,
+            ..whimbrel_replication::link::Have::default()
         }));
     }
     let effects = ask(&mut hand, 2, most + 1);

@@ -46,10 +46,7 @@ fn too_old() -> Frame {
 fn have() -> Frame {
     Frame::Have(whimbrel_replication::link::Have {
         cursor: whimbrel_replication::cursor::Cursor::of(S, holds(9)),
-        unix_ms: None,
-        format: None,
-        rebuilding: false,
-        heard: None,
+        ..whimbrel_replication::link::Have::default()
     })
 }
 
@@ -272,10 +269,7 @@ fn g16_a_log_ends_where_all_regions_say_so_once_its_life_is_over() {
         let cursor = whimbrel_replication::cursor::Cursor::of(S, holds(has));
         let have = Frame::Have(whimbrel_replication::link::Have {
             cursor,
-            unix_ms: None,
-            format: None,
-            rebuilding: false,
-            heard: None,
+            ..whimbrel_replication::link::Have::default()
         });
         hand.event(Event::Frame { link, frame: have });
     };

@@ -8,7 +8,6 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::RegionId;
 use whimbrel_replication::link::{Frame, Have, LinkId, Role};
 use whimbrel_replication::quic::{LinkEvent, PeerAddress, QuicConfig, Transport};
@@ -142,11 +141,8 @@ impl Side {
 /// A frame that can be told from others.
 pub(crate) fn frame(n: i64) -> Frame {
     Frame::Have(Have {
-        cursor: Cursor::new(),
         unix_ms: Some(n),
-        format: None,
-        rebuilding: false,
-        heard: None,
+        ..Have::default()
     })
 }
 

@@ -137,10 +137,7 @@ impl Node {
             ORIGINS => {
                 let frame = Frame::Have(Have {
                     cursor: Cursor::of(shard, origins(b, rest)),
-                    unix_ms: None,
-                    format: None,
-                    rebuilding: false,
-                    heard: None,
+                    ..Have::default()
                 });
                 self.frame(a, frame);
             }
@@ -442,12 +439,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Frame::Have(Have {
             cursor: Cursor::of(ShardId(0), sample::cursor(&[(2, at), (3, 4)])),
             unix_ms: Some(at.cast_signed()),
-            format: None,
-            rebuilding: false,
             heard: Some(Heard {
                 holder: sample::origin(3),
                 cursor: Cursor::of(ShardId(0), sample::cursor(&[(1, at)])),
             }),
+            ..Have::default()
         })
     };
     let frame = |link, frame: Frame| [&[FRAME, link, 0][..], &frame.encode()].concat();

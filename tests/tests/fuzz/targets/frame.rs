@@ -39,12 +39,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         Frame::Have(Have {
             cursor: Cursor::of(shard, sample::cursor(&[(2, 5), (3, 9)])),
             unix_ms: Some(-1),
-            format: None,
-            rebuilding: false,
             heard: Some(Heard {
                 holder: sample::origin(3),
                 cursor: Cursor::of(shard, sample::cursor(&[(1, 5)])),
             }),
+            ..Have::default()
         }),
         Frame::Subscribe {
             shard,
@@ -99,10 +98,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         cursor: (0..SHARDS_MAX)
             .map(|shard| (ShardId(shard), full()))
             .collect(),
-        unix_ms: None,
-        format: None,
-        rebuilding: false,
-        heard: None,
+        ..Have::default()
     }));
     let mut seeds: Vec<Vec<u8>> = frames.iter().map(|f| f.encode().to_vec()).collect();
     seeds.extend(hostile());
