@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -306,21 +305,18 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 async fn simulate(args: SimulateArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let SimulateArgs { seeds, from, trace } = args;
-    let stopped = shutdown.clone();
-    let shown = Mutex::new(Ok(()));
     let run = move || {
+        let mut shown = Ok(());
         let outcome = simulation::run_all(from, seeds, |report| {
-            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
             // The trace of a violation is shown in the end.
-            if trace && report.violation.is_none() && shown.is_ok() {
-                *shown = say(&format!("seed {}\n{}", report.seed, report.trace));
+            if trace && report.violation.is_none() {
+                shown = say(&format!("seed {}\n{}", report.seed, report.trace));
             }
-            if shown.is_err() || stopped.is_cancelled() {
+            if shown.is_err() || shutdown.is_cancelled() {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         });
-        let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
         shown.map(|()| outcome)
     };
     let outcome = tokio::task::spawn_blocking(run).await??;

@@ -600,10 +600,12 @@ impl Replicator {
                 .heard
                 .get(region)
                 .is_none_or(|at| at.elapsed() > SILENT);
-            let view = PeerView::new(name, peer, lag, silent);
+            let mut view = PeerView::new(name, peer, lag, silent);
             let linked = (view.pulling, view.serving, silent);
             let standing = self.standings.note(*region, name, linked, now);
-            by_region.insert(*region, view.standing(standing));
+            view.since_unix_ms = standing.since_unix_ms;
+            view.last_down.clone_from(&standing.last_down);
+            by_region.insert(*region, view);
         }
         let stopped = self
             .engine

@@ -10,7 +10,6 @@ use whimbrel_replication::id::{Origin, RegionId, ShardId, Stamp};
 use whimbrel_replication::link::PeerStatus;
 
 use super::lag::Lag;
-use super::standing::Standing;
 use crate::metrics::Metrics;
 
 /// A region whose lag is above this is shown as lagging.
@@ -91,15 +90,6 @@ fn origin_as_text<S: Serializer>(
 }
 
 impl PeerView {
-    /// With what is known of its links over time.
-    pub(super) fn standing(self, standing: Standing) -> Self {
-        Self {
-            since_unix_ms: standing.since_unix_ms,
-            last_down: standing.last_down,
-            ..self
-        }
-    }
-
     /// Puts together what link and lag tell.
     pub(super) fn new(name: &str, peer: PeerStatus, lag: Lag, silent: bool) -> Self {
         Self {

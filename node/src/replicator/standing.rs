@@ -7,7 +7,7 @@ use whimbrel_replication::id::RegionId;
 use super::SILENT;
 
 /// The links of one peer.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Standing {
     pulling: bool,
     serving: bool,
@@ -37,11 +37,11 @@ impl Standings {
         name: &str,
         (pulling, serving, silent): (bool, bool, bool),
         now_unix_ms: i64,
-    ) -> Standing {
+    ) -> &Standing {
         let standing = self.0.entry(peer).or_default();
         let is_known = standing.since_unix_ms != 0;
         if is_known && (standing.pulling, standing.serving) == (pulling, serving) {
-            return standing.clone();
+            return standing;
         }
         if (standing.pulling && !pulling) || (standing.serving && !serving) {
             if silent {
@@ -63,7 +63,7 @@ impl Standings {
         }
         standing.since_unix_ms = now_unix_ms;
         (standing.pulling, standing.serving) = (pulling, serving);
-        standing.clone()
+        standing
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,11 @@ impl fmt::Display for Outcome {
 /// # Panics
 ///
 /// When a run does.
-pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) -> ControlFlow<()> + Sync) -> Outcome {
+pub fn run_all(
+    from: u64,
+    seeds: u64,
+    each: impl FnMut(&Report) -> ControlFlow<()> + Send,
+) -> Outcome {
     let style = ProgressStyle::with_template(
         "{bar:30} {human_pos} of {human_len} seeds, {per_sec}, {eta} left",
     );
@@ -52,20 +56,19 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) -> ControlFlow<()> 
     let bar = ProgressBar::new(seeds).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     let begun = AtomicU64::new(0);
-    let outcome = Mutex::new(Outcome {
+    let outcome = Outcome {
         from,
         ..Outcome::default()
-    });
+    };
+    let shared = Mutex::new((outcome, each));
     let began = Instant::now();
     let worker = || {
-        loop {
-            let nth = begun.fetch_add(1, Ordering::Relaxed);
-            if nth >= seeds {
-                return;
-            }
+        let next = |nth| (nth < seeds).then(|| nth + 1);
+        while let Ok(nth) = begun.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
             // After the last seed comes the first.
             let report = run(from.wrapping_add(nth));
-            let mut outcome = lock(&outcome);
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let (outcome, each) = &mut *shared;
             outcome.runs += 1;
             outcome.counts.add(&report.counts);
             bar.inc(1);
@@ -85,11 +88,8 @@ pub fn run_all(from: u64, seeds: u64, each: impl Fn(&Report) -> ControlFlow<()> 
         }
     });
     bar.finish_and_clear();
-    let mut outcome = std::mem::take(&mut *lock(&outcome));
+    let shared = shared.into_inner();
+    let (mut outcome, _) = shared.unwrap_or_else(PoisonError::into_inner);
     outcome.took = began.elapsed();
     outcome
-}
-
-fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
-    outcome.lock().unwrap_or_else(PoisonError::into_inner)
 }
