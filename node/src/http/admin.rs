@@ -152,16 +152,15 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         }
         Err(error) => tracing::warn!(%error, "cannot see how full the disk of data_dir is"),
     }
-    let left = app.certificate_expires - unix_ms() / 1_000;
+    let days_until = |expires: i64| (expires - unix_ms() / 1_000) as f64 / SECONDS_A_DAY;
     app.metrics
         .certificate_days_left
-        .set(left as f64 / SECONDS_A_DAY);
+        .set(days_until(app.certificate_expires));
     if let Some(expires) = app.store_certificate_expires {
-        let left = expires - unix_ms() / 1_000;
         app.metrics
             .store_certificate_days_left
             .with_label_values::<&str>(&[])
-            .set(left as f64 / SECONDS_A_DAY);
+            .set(days_until(expires));
     }
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
     ([(header::CONTENT_TYPE, text_format)], app.metrics.render()).into_response()

@@ -15,7 +15,7 @@ use whimbrel_client::api::DevCluster;
 
 use crate::dev::{described, interrupt, line_with, spawn, whimbrel};
 use crate::foundationdb;
-use crate::harness::{Cluster, group, http, text, turn};
+use crate::harness::{Cluster, group, http, say, text, turn};
 use crate::programs::signal;
 use crate::wait::{ensure, until, within};
 
@@ -447,4 +447,37 @@ async fn a_region_that_dies_has_one_alert_until_it_is_back() {
     prometheus.stop().await;
     interrupt(only).await;
     interrupt(dev).await;
+}
+
+/// Of a counter that begins with its first failure no rule can tell that it rose: each call that is
+/// counted has its failures shown from the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_have_not_failed_yet_are_shown() {
+    let cluster = Cluster::of(&["eu"]).await;
+    let ana = cluster.client("eu", "ana");
+    let id = group(&ana, &[]).await;
+    let message = say(&ana, &id, "hi").await.message;
+    ana.react(&id, &message.id, "👍").await.unwrap();
+    ana.redact(&id, &message.id).await.unwrap();
+    let url = format!("{}/metrics", cluster.node("eu").admin_url());
+    let text = http().get(url).send().await.unwrap().text().await.unwrap();
+    let series = text
+        .lines()
+        .filter(|line| line.starts_with("whimbrel_http_requests_total{"));
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let call = |line: &str| (label(line, "method"), label(line, "route"));
+    let (failed, done): (Vec<_>, Vec<_>) = series.partition(|line| line.contains("status=\"503\""));
+    assert!(failed.iter().all(|line| line.ends_with(" 0")), "{failed:?}");
+    let failed: BTreeSet<_> = failed.into_iter().map(call).collect();
+    let done: Vec<_> = done
+        .into_iter()
+        .filter(|line| line.contains("status=\"20"))
+        .collect();
+    assert!(done.len() >= 4, "{done:?}");
+    for line in done {
+        assert!(failed.contains(&call(line)), "{line} in none of {failed:?}");
+    }
 }
