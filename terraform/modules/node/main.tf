@@ -1,6 +1,7 @@
 locals {
   zones = sort(keys(var.subnets))
-  ports = { https = 443, proxy = 7443, admin = 7101, quic = 7400 }
+  # Metrics of node and proxy stand side by side: who reads them is let in by one rule.
+  ports = { https = 443, proxy = 7443, proxy_metrics = 7102, admin = 7101, quic = 7400 }
 
   peers = [for region in var.regions : region if region.name != var.region
   && (var.peers == null || contains(coalesce(var.peers, []), region.name))]

@@ -79,10 +79,10 @@ resource "aws_vpc_security_group_ingress_rule" "scrapers" {
   for_each                     = var.scrapers
   security_group_id            = aws_security_group.node.id
   referenced_security_group_id = each.value
-  description                  = "Metrics for ${each.key}"
+  description                  = "Metrics of node and proxy for ${each.key}"
   ip_protocol                  = "tcp"
   from_port                    = local.ports.admin
-  to_port                      = local.ports.admin
+  to_port                      = local.ports.proxy_metrics
   tags                         = var.tags
 }
 

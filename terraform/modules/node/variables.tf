@@ -123,7 +123,7 @@ variable "client_cidrs" {
 }
 
 variable "scrapers" {
-  description = "Who may read metrics from the admin listener, which has no authentication: { what = security group id }."
+  description = "Who may read metrics from the admin listener and the proxy, which have no authentication: { what = security group id }."
   type        = map(string)
   nullable    = false
   default     = {}

@@ -128,10 +128,10 @@ resource "aws_security_group" "this" {
 resource "aws_vpc_security_group_egress_rule" "nodes" {
   security_group_id            = aws_security_group.this.id
   referenced_security_group_id = var.node_security_group_id
-  description                  = "Metrics of the nodes"
+  description                  = "Metrics of the nodes and of their proxies"
   ip_protocol                  = "tcp"
   from_port                    = 7101
-  to_port                      = 7101
+  to_port                      = 7102
   tags                         = var.tags
 }
 

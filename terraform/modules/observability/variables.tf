@@ -29,7 +29,7 @@ variable "subnets" {
 }
 
 variable "node_security_group_id" {
-  description = "The group of the nodes, whose admin listener is read."
+  description = "The group of the nodes, whose admin listener and proxy are read."
   type        = string
 }
 

@@ -49,8 +49,9 @@ mod openapi;
 // What apps see of it: the SDK over regions that die.
 mod sdk;
 
-// What operators see: alert rules, dashboards and traces.
+// What operators see: alert rules, dashboards and traces, and the proxy before a node.
 mod eyes;
+mod proxy;
 mod traces;
 
 // The programs as people use them.

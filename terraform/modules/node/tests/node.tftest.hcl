@@ -84,6 +84,10 @@ run "a_region" {
     error_message = "nodes take connections from groups only"
   }
   assert {
+    condition     = alltrue([for rule in aws_vpc_security_group_ingress_rule.scrapers : rule.from_port == 7101 && rule.to_port == 7102])
+    error_message = "scrapers reach the metrics of node and proxy, and nothing else"
+  }
+  assert {
     condition     = aws_lb_target_group.https.health_check[0].path == "/readyz" && aws_lb_target_group.https.health_check[0].port == "7101" && aws_lb_target_group.https.health_check[0].matcher == "200"
     error_message = "clients must go to nodes that are ready only"
   }
