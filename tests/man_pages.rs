@@ -8,9 +8,9 @@ use std::{env, fs};
 use clap::Command;
 use clap_mangen::Man;
 
-/// Makes a page for the program and each of its commands. `WHIMBREL_MAN_PAGES=1` writes them into
-/// `folder`, where packages take them from.
-pub(crate) fn make(program: Command, folder: &str) {
+/// Makes a page for the program and each of its commands. `WHIMBREL_MAN_PAGES=1` writes them to
+/// where the program's package takes them from.
+pub(crate) fn make(program: Command) {
     let mut program = program.disable_help_subcommand(true);
     program.build();
     let mut pages = BTreeMap::new();
@@ -21,7 +21,9 @@ pub(crate) fn make(program: Command, folder: &str) {
         }
     }
     if env::var_os("WHIMBREL_MAN_PAGES").is_some() {
-        let folder = Path::new(folder);
+        // Asked as it runs: checkouts that share what is built must not write to each other.
+        let package = env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo");
+        let folder = &Path::new(&package).join("packaging/man");
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
         for (name, page) in &pages {

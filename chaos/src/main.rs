@@ -28,6 +28,5 @@ mod man_pages;
 #[cfg(test)]
 #[test]
 fn man_pages_are_made() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/man");
-    man_pages::make(<cli::Arguments as clap::CommandFactory>::command(), folder);
+    man_pages::make(<cli::Arguments as clap::CommandFactory>::command());
 }

@@ -162,6 +162,5 @@ mod man_pages;
 #[cfg(test)]
 #[test]
 fn man_pages_are_made() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/man");
-    man_pages::make(<Cli as clap::CommandFactory>::command(), folder);
+    man_pages::make(<Cli as clap::CommandFactory>::command());
 }
