@@ -32,7 +32,7 @@ RUN cargo build --release --locked -p whimbrel-node -p whimbrel-client --feature
 FROM debian:bookworm-slim AS runtime
 # Authorities that the CLI trusts for https.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 7100 --user-group --no-create-home --home-dir /var/lib/whimbrel whimbrel \
+RUN useradd --uid 7100 --user-group --no-create-home --home-dir /var/lib/whimbrel whimbrel \
   && install -d -o whimbrel -g whimbrel -m 0700 /var/lib/whimbrel
 USER 7100
 VOLUME /var/lib/whimbrel
