@@ -4,8 +4,11 @@
 #   docker build -t whimbrel-node-foundationdb --target foundationdb \
 #     --build-arg FOUNDATIONDB=7.3.63 --build-arg FOUNDATIONDB_SHA256=...  over FoundationDB, too
 #
-# Its config is /etc/whimbrel/node.toml, with certificates and keys beside it, readable for uid 7100; its data is in
-# /var/lib/whimbrel. In a container `listen.http` is an address that others reach, such as 0.0.0.0:7100.
+# With Docker before 23 set DOCKER_BUILDKIT=1: its old builder goes through the stages of FoundationDB for either image.
+#
+# Its config is /etc/whimbrel/node.toml, with certificates and keys beside it, readable for uid or gid 7100; its `data_dir`
+# is /var/lib/whimbrel. In a container `listen.http` is an address that others reach, such as 0.0.0.0:7100, and so is
+# `listen.admin`, where the node says whether it is ready: publish that to operators only.
 
 FROM rust:1.95-slim-bookworm AS source
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
