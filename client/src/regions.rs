@@ -436,6 +436,7 @@ mod tests {
             url: urls[0].to_owned(),
             urls: urls.iter().map(|&url| url.to_owned()).collect(),
             status: api::RegionStatus::Up,
+            progress_percent: None,
         };
         let told = api::Regions {
             this: "us".to_owned(),

@@ -37,6 +37,9 @@ pub struct RegionInfo {
     pub urls: Vec<String>,
     /// How it is.
     pub status: RegionStatus,
+    /// How much of what others hold it has, in percent, while it is new or built anew: only in what it says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_percent: Option<u8>,
 }
 
 /// How a region is.

@@ -199,6 +199,7 @@ pub(super) fn regions() -> Regions {
         url: format!("https://{name}.example.org"),
         urls: vec![format!("https://{name}.example.org")],
         status,
+        progress_percent: None,
     };
     Regions {
         this: "eu".to_owned(),

@@ -557,3 +557,43 @@ async fn tail_follows_and_ctrl_c_ends_it_well() {
     }
     assert_eq!(status.code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_region_that_is_built_says_itself_how_far_it_is() {
+    let told =
+        |this: &str, all: &[Value]| Reply::With(200, vec![], json!({"self": this, "regions": all}));
+    let built = |url: &str, progress: Option<u8>| {
+        let mut region = json!({"name": "ap", "url": url, "urls": [url], "status": "lagging"});
+        if let Some(percent) = progress {
+            region["progress_percent"] = json!(percent);
+        }
+        region
+    };
+    let ap = stub::start(move |_| told("ap", &[built("http://127.0.0.1:1", Some(41))])).await;
+    let eu = |ap_url: String| {
+        stub::start(move |_| {
+            let eu = json!({"name": "eu", "url": "http://e", "urls": [], "status": "up"});
+            told("eu", &[eu, built(&ap_url, None)])
+        })
+    };
+    let beside = eu(ap.url.clone()).await;
+    let shown = run_at(&beside, &["regions"]).await;
+    let line = stdout(&shown).lines().nth(1).unwrap();
+    assert!(
+        line.contains("lagging") && line.ends_with("(being built: 41%)"),
+        "{line}"
+    );
+    let json = run_at(&beside, &["regions", "--json"]).await;
+    let json: Value = serde_json::from_str(stdout(&json)).unwrap();
+    assert_eq!(json["regions"][1]["progress_percent"], 41);
+    assert!(json["regions"][0].get("progress_percent").is_none());
+
+    // One that cannot be asked is shown all the same.
+    let alone = eu(stub::NOBODY.to_owned()).await;
+    let shown = run_at(&alone, &["regions"]).await;
+    let line = stdout(&shown).lines().nth(1).unwrap();
+    assert!(
+        shown.status.success() && line.contains("lagging") && !line.contains('%'),
+        "{line}"
+    );
+}

@@ -9,6 +9,7 @@ mod messages;
 mod openapi;
 mod params;
 mod problems;
+mod progress;
 mod receipts;
 mod request;
 mod sync;

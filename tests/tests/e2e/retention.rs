@@ -59,6 +59,16 @@ async fn page_if_caught_up(reader: &Client, conversation: &str) -> Result<Vec<Me
     }
 }
 
+/// What the client's region says of its own way to all that others hold.
+async fn progress(client: &Client) -> Result<Option<u8>, String> {
+    let told = client.regions().await.map_err(|e| e.to_string())?.value;
+    let mut all = told.regions.iter();
+    let own = all
+        .find(|region| region.name == told.this)
+        .ok_or("not told")?;
+    Ok(own.progress_percent)
+}
+
 /// G16: a region whose disk is gone is built anew while others write; it serves nothing before it has
 /// all.
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +117,7 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
         let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
         let told: serde_json::Value = answer.json().await.map_err(|e| e.to_string())?;
         let all = told["snapshots"].as_array().map_or(0, Vec::len);
-        ensure(all > 0, told)
+        ensure(all > 0 && progress(&reader).await?.is_some(), told)
     })
     .await;
     // Nothing of it, or all that there was.
@@ -117,6 +127,7 @@ async fn g16_a_region_is_built_anew_from_the_state_of_others() {
     .await;
     assert!(first.len() >= 200, "{} messages", first.len());
     cluster.node_mut("eu").ready().await;
+    assert_eq!(progress(&reader).await, Ok(None), "it serves");
     stop.store(true, Ordering::Relaxed);
     let written = writer.await.unwrap();
     assert!(written > 0);

@@ -1,11 +1,14 @@
 //! Commands that make one call each.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use whimbrel_client::Call;
-use whimbrel_client::api::{CreateConversation, MessagePage, PostMessage, RegionStatus};
+use whimbrel_client::api::{
+    CreateConversation, MessagePage, PostMessage, RegionInfo, RegionStatus,
+};
 use whimbrel_client::queue::{MessageRef, Write};
+use whimbrel_client::{Call, Client, RetryPolicy};
 
 use crate::args::{
     Conversations, Create, Edit, Global, History, Members, MembersWhat, React, Read, Redact, Send,
@@ -17,13 +20,21 @@ use crate::pages::Pages;
 use crate::queue;
 use crate::show;
 
+/// What a region that is built says of itself is waited for so long.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
+
 pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()> {
     let caller = Caller {
         anonymous: true,
         ..Caller::USER
     };
     let client = client_of(global, &caller, steady()).await?;
-    let answer = ask(client.regions()).await?;
+    let mut answer = ask(client.regions()).await?;
+    for region in &mut answer.value.regions {
+        if region.status == RegionStatus::Lagging && region.progress_percent.is_none() {
+            region.progress_percent = progress_of(region).await;
+        }
+    }
     if out.json {
         return Ok(out.json(&answer.value)?);
     }
@@ -39,8 +50,11 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
         } else {
             ""
         };
+        let progress = region.progress_percent.map_or_else(String::new, |percent| {
+            format!("  (being built: {percent}%)")
+        });
         out.line(&format!(
-            "{:<12} {status:<8} {}{this}",
+            "{:<12} {status:<8} {}{this}{progress}",
             region.name, region.url
         ))?;
     }
@@ -53,6 +67,19 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
         ));
     }
     Ok(())
+}
+
+/// How far a region is that is new or built anew, as it says itself; nothing where it does not answer soon.
+async fn progress_of(region: &RegionInfo) -> Option<u8> {
+    let client = Client::builder()
+        .discover(false)
+        .timeout(PROGRESS_TIMEOUT)
+        .retry(RetryPolicy::NEVER)
+        .region(&region.name, &region.url)
+        .build();
+    let answer = client.ok()?.regions().await.ok()?;
+    let mut all = answer.value.regions.into_iter();
+    all.find(|info| info.name == region.name)?.progress_percent
 }
 
 pub(crate) async fn conversations(
