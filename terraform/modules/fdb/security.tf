@@ -44,7 +44,7 @@ resource "aws_vpc_security_group_egress_rule" "https" {
 resource "aws_vpc_security_group_egress_rule" "http" {
   security_group_id = aws_security_group.this.id
   cidr_ipv4         = "0.0.0.0/0"
-  description       = "Debian's packages, which are signed"
+  description       = "Packages of Debian, which are signed"
   ip_protocol       = "tcp"
   from_port         = 80
   to_port           = 80

@@ -101,7 +101,7 @@ resource "aws_vpc_security_group_egress_rule" "world" {
     # Other regions prove who they are by their certificates.
     quic  = { protocol = "udp", port = local.ports.quic, why = "Links to other regions" }
     https = { protocol = "tcp", port = 443, why = "Packages, secrets, the program" }
-    http  = { protocol = "tcp", port = 80, why = "Debian's packages, which are signed" }
+    http  = { protocol = "tcp", port = 80, why = "Packages of Debian, which are signed" }
   }
   security_group_id = aws_security_group.node.id
   cidr_ipv4         = "0.0.0.0/0"

@@ -139,7 +139,7 @@ resource "aws_vpc_security_group_egress_rule" "world" {
   for_each          = { https = 443, http = 80 }
   security_group_id = aws_security_group.this.id
   cidr_ipv4         = "0.0.0.0/0"
-  description       = "AWS, and Debian's packages, which are signed: ${each.key}"
+  description       = "AWS, and packages of Debian, which are signed: ${each.key}"
   ip_protocol       = "tcp"
   from_port         = each.value
   to_port           = each.value
