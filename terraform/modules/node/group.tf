@@ -98,7 +98,9 @@ resource "aws_autoscaling_group" "this" {
     name                 = local.hooks.leaving
     lifecycle_transition = "autoscaling:EC2_INSTANCE_TERMINATING"
     default_result       = "CONTINUE"
-    heartbeat_timeout    = ceil(var.drain_ms / 1000) + 120
+    # The longest drain and what comes after it. It must not follow `drain_ms`: another hook is another group, and the
+    # old one with all its nodes goes first.
+    heartbeat_timeout = 180
   }
 
   dynamic "tag" {
