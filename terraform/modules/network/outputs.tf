@@ -6,6 +6,8 @@ output "vpc_id" {
 output "public_subnets" {
   description = "Subnets of load balancers and NAT gateways: { zone = { id, cidr } }."
   value       = { for zone, _ in local.zones : zone => { id = aws_subnet.this["public/${zone}"].id, cidr = local.subnets["public/${zone}"].cidr } }
+  # A load balancer is refused where there is no way in, and the way goes only after the load balancer.
+  depends_on = [aws_route.public, aws_route_table_association.this]
 }
 
 output "node_subnets" {
