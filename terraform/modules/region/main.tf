@@ -91,6 +91,9 @@ module "observability" {
   other_workspaces       = [for region in var.regions : region.metrics if region.name != var.name && region.metrics != null]
   kms_key_arn            = aws_kms_key.this.arn
   alert_subscribers      = var.alert_subscribers
+  instance_type          = var.scraper.instance_type
+  scrape_seconds         = var.scraper.scrape_seconds
+  ami_id                 = var.scraper.ami_id
   session_manager        = var.session_manager
   deletion_protection    = var.deletion_protection
   tags                   = local.tags

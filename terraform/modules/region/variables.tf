@@ -168,6 +168,17 @@ variable "node" {
   default  = {}
 }
 
+variable "scraper" {
+  description = "The machine of this region that reads metrics: instance_type, scrape_seconds and ami_id as the module `observability` describes them."
+  type = object({
+    instance_type  = optional(string)
+    scrape_seconds = optional(number)
+    ami_id         = optional(string)
+  })
+  nullable = false
+  default  = {}
+}
+
 variable "alert_subscribers" {
   description = "Who is told of alerts by this region, which judges all: list of { protocol, endpoint }, as SNS knows them. Two regions should tell."
   type        = list(object({ protocol = string, endpoint = string }))
