@@ -30,7 +30,8 @@ fn config(node: &str, (proxy, metrics, admin): (u16, u16, &str), secrets: &str) 
         .replace("/run/whimbrel-secrets", secrets)
         // Both take rights that a test need not have.
         .replace("  user haproxy\n  group haproxy\n", "")
-        .replace("maxconn 600000", "maxconn 100");
+        .replace("maxconn 600000", "maxconn 100")
+        .replace("maxconn 599000", "maxconn 90");
     assert!(!config.contains("${"), "not filled in: {config}");
     config
 }
