@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::peers_hold;
 use crate::skip::{self, Skipped};
+use crate::snapshot::share_merged;
 use crate::store::{Store, StoreError};
 use crate::tailer::{Appended, Tailers};
 use crate::whole;
@@ -620,6 +621,13 @@ impl Replicator {
         let unready = self.why_not_ready(&by_region);
         let serves = self.readiness.is_whole() && self.context.tailers.is_showing();
         self.engine.set_rebuilding(!serves);
+        let tailers = &self.context.tailers;
+        let progress = || {
+            let snapshot = |shard| share_merged(shard, &tailers.snapshot(shard));
+            let held = tailers.held_all();
+            self.readiness.progress_percent(&held, snapshot)
+        };
+        let progress_percent = if serves { None } else { progress() };
         let before = self.publish.borrow().unready;
         match unready {
             Some(reason) if before != unready => tracing::info!(reason, "not ready"),
@@ -631,6 +639,7 @@ impl Replicator {
             stopped,
             unready,
             whole: self.readiness.is_whole(),
+            progress_percent,
         }));
     }
 
@@ -680,16 +689,19 @@ impl Replicator {
         if self.context.gate.is_clock_off() {
             return Some("its clock is wrong");
         }
+        let is_reached = self.readiness.is_reached();
+        // Also amid a snapshot, which a restart may find: what it is on its way to must not move.
+        let told = peers
+            .iter()
+            .filter(|(region, _)| self.told.contains(region));
+        for (region, peer) in told.filter(|_| !is_reached) {
+            self.readiness.hear(*region, peer.origin, &peer.holds);
+        }
         if !self.context.tailers.is_showing() {
             return Some("being rebuilt from other regions");
         }
-        if self.readiness.is_reached() {
+        if is_reached {
             return None;
-        }
-        for (region, peer) in peers {
-            if self.told.contains(region) {
-                self.readiness.hear(*region, peer.origin, &peer.holds);
-            }
         }
         if self
             .readiness

@@ -138,9 +138,21 @@ pub async fn end_if_caught_up(
     Ok(ended.await?.value)
 }
 
+/// How much of a shard a snapshot has merged, from 0 to 1; `None` where none is under way.
+pub fn share_merged(shard: ShardId, row: &SnapshotRow) -> Option<f64> {
+    match row.stage() {
+        SnapshotStage::Done => None,
+        SnapshotStage::CatchingUp => Some(1.0),
+        SnapshotStage::Copying => {
+            let after = row.after.as_deref();
+            Some(after.map_or(0.0, |after| share_before(shard, after)))
+        }
+    }
+}
+
 /// How much of a shard stands before a key, from 0 to 1: ids of conversations are hashes, so they
 /// are spread evenly.
-pub fn share_before(shard: ShardId, after: &[u8]) -> f64 {
+fn share_before(shard: ShardId, after: &[u8]) -> f64 {
     let full = [&keys::shard_prefix(shard)[..], after].concat();
     keys::conversation_of(&full).map_or(0.0, |id| {
         let [a, b, ..] = *id.as_bytes();

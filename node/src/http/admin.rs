@@ -12,18 +12,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 use whimbrel_client::api::{self, ProblemCode};
-use whimbrel_replication::cursor::Cursor;
 use whimbrel_replication::id::ShardId;
 use whimbrel_replication::link::Event;
 
 use super::request::{NoQuery, Query, answer, id};
-use super::{App, Failure, progress};
-use crate::apply::rows::{SnapshotRow, SnapshotStage};
+use super::{App, Failure};
+use crate::apply::rows::SnapshotStage;
 use crate::clock::unix_ms;
 use crate::digest::total;
-use crate::replicator::{PeerHealth, Peers, StoppedLog, unreplicated};
+use crate::replicator::{PeerHealth, StoppedLog, unreplicated};
 use crate::skip::{self, Skipped};
-use crate::snapshot::share_before;
+use crate::snapshot::share_merged;
 
 const SECONDS_A_DAY: f64 = 24.0 * 60.0 * 60.0;
 
@@ -85,9 +84,9 @@ pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
             url: urls.first().cloned().unwrap_or_default(),
             urls,
             status,
-            progress_percent: (is_own && !app.shows())
-                .then(|| progress_percent(&app, &peers))
-                .flatten(),
+            progress_percent: peers
+                .progress_percent
+                .filter(|_| is_own && status == api::RegionStatus::Lagging),
         }
     });
     let regions = regions.collect();
@@ -252,41 +251,19 @@ fn snapshots(app: &App) -> Vec<serde_json::Value> {
     let shards = (0..app.identity.shards).map(ShardId);
     let under_way = shards.filter_map(|shard| {
         let row = app.tailers.snapshot(shard);
-        let (stage, share) = stage_and_share(shard, &row)?;
+        let stage = match row.stage() {
+            SnapshotStage::Done => return None,
+            SnapshotStage::CatchingUp => "catching up",
+            SnapshotStage::Copying => "copying",
+        };
         Some(json!({
             "shard": shard.0,
             "stage": stage,
-            "share": share,
+            "share": share_merged(shard, &row),
             "rows": row.rows,
         }))
     });
     under_way.collect()
-}
-
-/// How far a snapshot is, and the share of its shard that is merged; `None` where none is under way.
-fn stage_and_share(shard: ShardId, row: &SnapshotRow) -> Option<(&'static str, f64)> {
-    match row.stage() {
-        SnapshotStage::Done => None,
-        SnapshotStage::CatchingUp => Some(("catching up", 1.0)),
-        SnapshotStage::Copying => {
-            let after = row.after.as_deref();
-            let share = after.map_or(0.0, |after| share_before(shard, after));
-            Some(("copying", share))
-        }
-    }
-}
-
-/// How far this region is, which does not serve yet.
-fn progress_percent(app: &App, peers: &Peers) -> Option<u8> {
-    let mut wanted = Cursor::new();
-    for peer in peers.by_region.values() {
-        wanted.join(&peer.holds);
-    }
-    let snapshot = |shard| {
-        let row = app.tailers.snapshot(shard);
-        stage_and_share(shard, &row).map(|(_, share)| share)
-    };
-    progress::percent(&wanted, &app.tailers.held_all(), snapshot)
 }
 
 async fn store(State(app): State<Arc<App>>) -> Response {

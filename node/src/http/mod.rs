@@ -9,7 +9,6 @@ mod messages;
 mod openapi;
 mod params;
 mod problems;
-mod progress;
 mod receipts;
 mod request;
 mod sync;

@@ -141,6 +141,8 @@ pub struct Peers {
     pub unready: Option<&'static str>,
     /// The store has once held all that they held: what it does not have is not there.
     pub whole: bool,
+    /// How much of what others held when they were first heard is here, while the region serves nobody.
+    pub progress_percent: Option<u8>,
 }
 
 impl Peers {

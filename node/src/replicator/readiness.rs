@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whimbrel_replication::cursor::Cursor;
-use whimbrel_replication::id::{Origin, RegionId};
+use whimbrel_replication::id::{Origin, RegionId, ShardId};
 
 /// After its start a node waits so long for links before it counts a peer as out of reach.
 const LINK_GRACE: Duration = Duration::from_secs(2);
@@ -92,6 +92,34 @@ impl Readiness {
         self.targets.len() < peers && since_start < grace
     }
 
+    /// How much of the targets is here, in percent: of their shards, and of one that a snapshot brings the share that
+    /// `snapshot` tells. At most 99: that it has all is said by serving. `None` while nobody was heard.
+    pub(super) fn progress_percent(
+        &self,
+        held: &Cursor,
+        snapshot: impl Fn(ShardId) -> Option<f64>,
+    ) -> Option<u8> {
+        let mut wanted = Cursor::new();
+        for (_, target) in self.targets.values() {
+            wanted.join(target);
+        }
+        let (mut shards, mut sum) = (0.0, 0.0);
+        for (shard, wanted) in wanted.iter() {
+            let covers = || {
+                held.shard(shard)
+                    .is_some_and(|held| held.covers_all(wanted))
+            };
+            shards += 1.0;
+            sum += snapshot(shard).unwrap_or_else(|| f64::from(u8::from(covers())));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "from 0 to 100"
+        )]
+        (shards > 0.0).then(|| ((100.0 * sum / shards) as u8).min(99))
+    }
+
     /// The store holds so much. Whether that is enough, now or before.
     pub(super) fn reach(&mut self, held: &Cursor) -> bool {
         let covers = |wanted: &Cursor| {
@@ -108,7 +136,7 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use whimbrel_replication::id::{OpStamp, ShardId, Stamp};
+    use whimbrel_replication::id::{OpStamp, Stamp};
 
     use super::*;
 
@@ -143,6 +171,38 @@ mod tests {
         // What comes later changes nothing.
         readiness.hear(AP, Some(ap), &all_of(ap));
         assert!(readiness.reach(&Cursor::new()));
+    }
+
+    #[test]
+    fn progress_counts_shards_by_what_is_here_of_them() {
+        let us = life(US, 1);
+        let of = |shards: &[(u16, Stamp)]| {
+            let mut cursor = Cursor::new();
+            for (shard, stamp) in shards {
+                cursor.advance(ShardId(*shard), us, OpStamp::whole(*stamp));
+            }
+            cursor
+        };
+        let middle = Stamp::new(5, 0);
+        let wanted = of(&[(0, middle), (1, middle), (2, middle), (3, middle)]);
+        let mut readiness = Readiness::new(Had::Unknown);
+        let check = |readiness: &Readiness, held: &Cursor, snapshot: Option<f64>, expected| {
+            let snapshot = |shard: ShardId| snapshot.filter(|_| shard.0 < 2);
+            assert_eq!(readiness.progress_percent(held, snapshot), expected);
+        };
+        check(&readiness, &Cursor::new(), None, None);
+        readiness.hear(US, Some(us), &wanted);
+        check(&readiness, &Cursor::new(), None, Some(0));
+        // Of the first it has some, of the second all.
+        let some = of(&[(0, Stamp::MIN), (1, middle)]);
+        check(&readiness, &some, None, Some(25));
+        check(&readiness, &wanted, None, Some(99));
+        // A snapshot is on its way with what the cursor does not say.
+        check(&readiness, &wanted, Some(0.5), Some(75));
+        check(&readiness, &Cursor::new(), Some(0.5), Some(25));
+        // What is written meanwhile takes nothing back.
+        readiness.hear(US, Some(us), &all_of(us));
+        check(&readiness, &some, None, Some(25));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use whimbrel_client::api::{
     CreateConversation, MessagePage, PostMessage, RegionInfo, RegionStatus,
 };
@@ -30,11 +31,10 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
     };
     let client = client_of(global, &caller, steady()).await?;
     let mut answer = ask(client.regions()).await?;
-    for region in &mut answer.value.regions {
-        if region.status == RegionStatus::Lagging && region.progress_percent.is_none() {
-            region.progress_percent = progress_of(region).await;
-        }
-    }
+    let lagging = answer.value.regions.iter_mut().filter(|region| {
+        region.status == RegionStatus::Lagging && region.progress_percent.is_none()
+    });
+    join_all(lagging.map(async |region| region.progress_percent = progress_of(region).await)).await;
     if out.json {
         return Ok(out.json(&answer.value)?);
     }
