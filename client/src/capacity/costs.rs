@@ -68,22 +68,22 @@ costs! {
         Measured "rows_and_bytes: 234 + 214 + 114";
     PostLogged "post.logged_bytes" 421.0 "B", "a message: keys and values that go with the logs, f/ k/ L/ A/",
         Measured "rows_and_bytes: 68 + 78 + 268 + 7, in batches of 3.9; elsewhere 358";
-    PostKeys "post.keys" 5.9 "keys", "a message, with its share of a batch of 2.2",
+    PostKeys "post.keys" 5.5 "keys", "a message, with its share of a batch of 3.9",
         Measured "rows_and_bytes";
     MarkerKept "marker.kept_bytes" 0.0 "B", "a read marker: it replaces the one before it",
         Measured "rows_and_bytes";
     MarkerLogged "marker.logged_bytes" 334.0 "B", "a read marker, f/ k/ L/ A/",
-        Measured "rows_and_bytes: 68 + 78 + 144 + 17; 27 for the trace, which was added later";
+        Extrapolated "rows_and_bytes: 68 + 78 + 144 + 17; 27 for the trace, which was added later";
     MarkerKeys "marker.keys" 4.3 "keys", "a read marker, with its share of a batch of 1.5",
         Measured "rows_and_bytes";
     ReactionKept "reaction.kept_bytes" 91.0 "B", "a reaction, x/ and more in s/ t/",
         Measured "rows_and_bytes: 86 + 5";
     ReactionLogged "reaction.logged_bytes" 311.0 "B", "a reaction, f/ k/ L/ A/",
-        Measured "rows_and_bytes: 68 + 78 + 124 + 14; 27 for the trace, which was added later";
+        Extrapolated "rows_and_bytes: 68 + 78 + 124 + 14; 27 for the trace, which was added later";
     ReactionKeys "reaction.keys" 6.1 "keys", "a reaction, with its share of a batch of 1.8",
         Measured "rows_and_bytes";
     PostWan "post.wan_bytes" 307.0 "B", "a message, to each other region, with all headers",
-        Measured "unit-costs.py wan, 1,480 to 1,900 a second, less have.log_bytes: 314, 287, 237 with 2, 3, 5 regions; 27 for the trace, which was added later";
+        Extrapolated "unit-costs.py wan, 1,480 to 1,900 a second, less have.log_bytes: 314, 287, 237 with 2, 3, 5 regions; 27 for the trace, which was added later";
     StreamMemory "stream.memory_bytes" 24576.0 "B", "an open stream, in a node",
         Measured "Figures: P6, 24 KiB";
     ProxyMemory "proxy.memory_bytes" 19_300.0 "B", "an open stream, in the proxy that ends TLS on a node's machine",

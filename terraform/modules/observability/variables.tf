@@ -80,6 +80,11 @@ variable "instance_type" {
   type        = string
   nullable    = false
   default     = "t3.small"
+
+  validation {
+    condition     = var.ami_id != null || !can(regex("^[a-z]+[0-9]+g", var.instance_type))
+    error_message = "instance_type \"${var.instance_type}\" has an ARM processor, and without ami_id the image is for amd64: give an image for arm64, or take a type such as t3.small."
+  }
 }
 
 variable "session_manager" {

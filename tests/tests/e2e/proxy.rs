@@ -116,7 +116,13 @@ async fn what_the_proxy_answers_itself_is_told_from_what_a_node_answers() {
     for _ in 0..3 {
         assert_eq!(call("/v1/conversations").await, Ok(503));
     }
-    let shown = metrics().await;
+    // It counts an answer a moment after it was sent.
+    let shown = until("the proxy's count of its own answers", async || {
+        let shown = metrics().await;
+        let own = of_proxy(&shown) - before;
+        ensure(own >= 3.0, own).map(|()| shown)
+    })
+    .await;
     assert_eq!(of_proxy(&shown) - before, 3.0);
 
     // Rules ask for what it shows.

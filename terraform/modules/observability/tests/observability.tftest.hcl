@@ -90,3 +90,9 @@ run "one_zone_and_alerts_in_the_clear_and_too_slow" {
   }
   expect_failures = [var.subnets, var.alert_subscribers, var.scrape_seconds]
 }
+
+run "an_arm_machine_needs_its_own_image" {
+  command = plan
+  variables { instance_type = "t4g.small" }
+  expect_failures = [var.instance_type]
+}
