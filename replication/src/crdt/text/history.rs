@@ -32,7 +32,8 @@ impl Applied {
 }
 
 /// All applied changes. Automerge panics on an operation that refers to one which it has not seen,
-/// so every change is checked against its own ancestors here first.
+/// and on a change that it would have written otherwise, so every change is checked against its own
+/// ancestors here first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     applied: Vec<Applied>,
@@ -148,8 +149,14 @@ impl History {
             texts: Vec::new(),
             inserts: Vec::new(),
         };
-        for (counter, op) in (first_op..).zip(&change.decode().operations) {
+        let expanded = change.decode();
+        for (counter, op) in (first_op..).zip(&expanded.operations) {
             self.check(&mut noted, actor, counter, op)?;
+        }
+        // Automerge keeps operations, not bytes: it looks up each actor that a change lists, and
+        // writes changes anew for a fork. Other bytes than its own would be another change there.
+        if Change::from(expanded).raw_bytes() != change.raw_bytes() {
+            return Err(TextError::Malformed("not as Automerge writes it"));
         }
         self.by_hash.insert(noted.hash, index);
         self.by_actor.insert(actor.clone(), index);
@@ -168,7 +175,8 @@ impl History {
             (OpType::Make(ObjType::Text), ObjectId::Root, Key::Map(key))
                 if key == KEY && !op.insert =>
             {
-                if !op.pred.iter().all(|id| self.is_text(change, actor, id)) {
+                let once = op.pred.iter().is_sorted_by(|a, b| a < b);
+                if !once || !op.pred.iter().all(|id| self.is_text(change, actor, id)) {
                     return Err(TextError::Malformed("predecessor"));
                 }
                 change.texts.push(counter);

@@ -351,13 +351,28 @@ fn sealed(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn crafted(document: &Document, start: u64, columns: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    crafted_beside(&[], document, start, columns)
+}
+
+/// Lists other actors, whether the columns refer to them or not.
+fn crafted_beside(
+    others: &[[u8; 16]],
+    document: &Document,
+    start: u64,
+    columns: &[(u64, Vec<u8>)],
+) -> Vec<u8> {
     let mut body = uleb(1);
     body.extend(document.genesis().as_bytes());
     body.extend(uleb(16));
     body.extend([9; 16]);
     body.extend(uleb(1));
     body.extend(uleb(start));
-    body.extend([0, 0, 0]);
+    body.extend([0, 0]);
+    body.extend(uleb(others.len() as u64));
+    for other in others {
+        body.extend(uleb(16));
+        body.extend(other);
+    }
     body.extend(uleb(columns.len() as u64));
     for (spec, data) in columns {
         body.extend(uleb(*spec));
@@ -444,6 +459,11 @@ fn hostile_changes_are_refused_fast() {
     check(&insert(0, 3, -1), None);
     check(&insert(1, 1, 1), None);
     check(&insert(0, u64::MAX, i64::MAX), None);
+    // Lists an actor that nobody knows, or its own once more: Automerge would not have written it.
+    let empty = |others: &[[u8; 16]]| crafted_beside(others, &document(), 3, &[]);
+    document().apply(&empty(&[])).unwrap();
+    check(&empty(&[[8; 16]]), None);
+    check(&empty(&[[9; 16]]), None);
     // Another message's change never becomes ready.
     let mut other = Document::new(&MessageId::from_bytes([8; 16]), "a");
     let (_, foreign) = other.edit(&original(), "k", "b").unwrap();

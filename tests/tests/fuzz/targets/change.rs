@@ -59,9 +59,18 @@ pub(crate) fn run(input: &[u8]) {
     let versions = document.versions();
     let given = taken.iter().map(Vec::as_slice);
     let again = Document::load(&sample::message(), sample::ORIGINAL, given);
-    let again = again.expect("each was taken alone");
+    let mut again = again.expect("each was taken alone");
     assert!(versions.len() <= 1 + taken.len());
     assert!(again.versions().len() <= 1 + taken.len());
+    // Automerge writes changes anew where an edit is made on what is not the newest.
+    for version in &versions {
+        let base = RevisionRef::from(&version.revision);
+        let [here, there] = [&mut document, &mut again].map(|document| {
+            let edited = document.edit(&base, "on it", "a quick fox");
+            edited.expect("what is shown can be edited").1
+        });
+        assert_eq!(here, there, "the same edit in two regions");
+    }
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -95,6 +104,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let bombs = [CHANGE_OPS_MAX as u64, 1].map(bomb);
     seeds.extend(bombs.map(|bomb| join([plain(&bomb)])));
     seeds.extend(refused().map(|change| join([plain(&change)])));
+    seeds.push(join([plain(&beside_a_stranger())]));
     seeds
 }
 
@@ -121,9 +131,17 @@ pub(crate) fn check_refused() {
     }
 }
 
+/// Changes nothing, and lists an actor that nobody knows.
+fn beside_a_stranger() -> Vec<u8> {
+    let mut body = start_of_body();
+    body.extend([1, 16]);
+    body.extend([8; 16]);
+    body.push(0);
+    chunk(TYPE_CHANGE, &body)
+}
+
 /// This many times the operation that sets the text to nothing.
 fn bomb(count: u64) -> Vec<u8> {
-    let genesis = Document::new(&sample::message(), sample::ORIGINAL).genesis();
     let run = |value: &[u8]| [&signed(count), value].concat();
     let columns: [(u8, Vec<u8>); 5] = [
         (0x15, run(b"\x04text")),
@@ -132,15 +150,21 @@ fn bomb(count: u64) -> Vec<u8> {
         (0x56, run(&[0])),
         (0x70, run(&[0])),
     ];
-    let mut body = [&[1], &genesis.as_bytes()[..], &[16], &[9; 16]].concat();
-    // Sequence, first counter, time, message, other actors.
-    let first_counter = 2 + sample::ORIGINAL.len() as u8;
-    body.extend([1, first_counter, 0, 0, 0, columns.len() as u8]);
+    let mut body = start_of_body();
+    body.extend([0, columns.len() as u8]);
     for (column, data) in &columns {
         body.extend([*column, data.len() as u8]);
     }
     body.extend(columns.iter().flat_map(|(_, data)| data));
     chunk(TYPE_CHANGE, &body)
+}
+
+/// Up to the other actors: the only dep, actor, sequence, first counter, time and message.
+fn start_of_body() -> Vec<u8> {
+    let genesis = Document::new(&sample::message(), sample::ORIGINAL).genesis();
+    let first_counter = 2 + sample::ORIGINAL.len() as u8;
+    let ids = [&[1], &genesis.as_bytes()[..], &[16], &[9; 16]].concat();
+    [&ids[..], &[1, first_counter, 0, 0]].concat()
 }
 
 fn chunk(kind: u8, body: &[u8]) -> Vec<u8> {
