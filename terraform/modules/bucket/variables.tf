@@ -18,6 +18,11 @@ variable "expire_days" {
   description = "Days after which objects, and versions that were replaced, are removed. Null: never; replaced versions after 30."
   type        = number
   default     = null
+
+  validation {
+    condition     = var.expire_days == null || try(var.expire_days >= 1 && floor(var.expire_days) == var.expire_days, false)
+    error_message = "expire_days is no whole number from 1 on: give days, or leave it out to keep all objects."
+  }
 }
 
 variable "expire_prefix" {
