@@ -72,18 +72,22 @@ costs! {
         Measured "rows_and_bytes";
     MarkerKept "marker.kept_bytes" 0.0 "B", "a read marker: it replaces the one before it",
         Measured "rows_and_bytes";
-    MarkerLogged "marker.logged_bytes" 334.0 "B", "a read marker, f/ k/ L/ A/",
-        Extrapolated "rows_and_bytes: 68 + 78 + 144 + 17; 27 for the trace, which was added later";
-    MarkerKeys "marker.keys" 4.3 "keys", "a read marker, with its share of a batch of 1.5",
+    MarkerLogged "marker.logged_bytes" 325.0 "B", "a read marker, f/ k/ L/ A/",
+        Measured "rows_and_bytes: 68 + 78 + 167 + 12, in batches of 2.2; elsewhere 265";
+    MarkerKeys "marker.keys" 3.9 "keys", "a read marker, with its share of a batch of 2.2",
         Measured "rows_and_bytes";
     ReactionKept "reaction.kept_bytes" 91.0 "B", "a reaction, x/ and more in s/ t/",
         Measured "rows_and_bytes: 86 + 5";
-    ReactionLogged "reaction.logged_bytes" 311.0 "B", "a reaction, f/ k/ L/ A/",
-        Extrapolated "rows_and_bytes: 68 + 78 + 124 + 14; 27 for the trace, which was added later";
-    ReactionKeys "reaction.keys" 6.1 "keys", "a reaction, with its share of a batch of 1.8",
+    ReactionLogged "reaction.logged_bytes" 299.0 "B", "a reaction, f/ k/ L/ A/",
+        Measured "rows_and_bytes: 68 + 78 + 144 + 8, in batches of 3.2; elsewhere 236";
+    ReactionKeys "reaction.keys" 5.6 "keys", "a reaction, with its share of a batch of 3.2",
         Measured "rows_and_bytes";
-    PostWan "post.wan_bytes" 307.0 "B", "a message, to each other region, with all headers",
-        Extrapolated "unit-costs.py wan, 1,480 to 1,900 a second, less have.log_bytes: 314, 287, 237 with 2, 3, 5 regions; 27 for the trace, which was added later";
+    PostWan "post.wan_bytes" 334.0 "B", "a message, to each other region, with all headers",
+        Measured "unit-costs.py calls:post, 1,100 a second in batches of 2.5, half of 704 to 714, less 21 of have.log_bytes; 389 in batches of 1.3";
+    MarkerWan "marker.wan_bytes" 226.0 "B", "a read marker, to each other region",
+        Measured "unit-costs.py calls:post,marker: half of 492, of the 82% that moved a marker, less 20 of have.log_bytes";
+    ReactionWan "reaction.wan_bytes" 189.0 "B", "a reaction, to each other region",
+        Measured "unit-costs.py calls:post,reaction: half of 418, less 20 of have.log_bytes";
     StreamMemory "stream.memory_bytes" 24576.0 "B", "an open stream, in a node",
         Measured "Figures: P6, 24 KiB";
     ProxyMemory "proxy.memory_bytes" 19_300.0 "B", "an open stream, in the proxy that ends TLS on a node's machine",
@@ -130,10 +134,6 @@ costs! {
         Extrapolated "0.012 posts of P1 in unit-costs.py streams";
     StreamOpen "stream.open_us" 168.0 "us", "opening a stream",
         Extrapolated "0.98 posts of P1 in unit-costs.py streams";
-    MarkerWan "marker.wan_bytes" 205.0 "B", "a read marker, to each other region",
-        Extrapolated "its L/ and the 34 B that a message has above its own";
-    ReactionWan "reaction.wan_bytes" 185.0 "B", "a reaction, to each other region",
-        Extrapolated "the same";
     HaveBytes "have.log_bytes" 25.0 "B", "a log that has grown, told on one link, 20 times a second at most",
         Extrapolated "form of the frame, 23 B, and datagrams; unit-costs.py wan fits";
     PageFdb "page.fdb_us" 100.0 "us", "a page, in FoundationDB's storage",
