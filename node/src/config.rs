@@ -15,6 +15,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use whimbrel_client::api::limits;
 use whimbrel_replication::id::{ClusterId, RegionId};
+use whimbrel_replication::quic::PeerAddress;
 
 pub use check::check_region_name;
 
@@ -323,6 +324,19 @@ const TOP: [&str; 14] = [
 ];
 
 impl Config {
+    /// All other regions, as links reach them.
+    pub fn peers(&self) -> Vec<PeerAddress> {
+        let others = self.cluster.regions.iter();
+        others
+            .filter(|region| region.id != self.region.id)
+            .map(|region| PeerAddress {
+                region: region.id,
+                name: region.name.clone(),
+                addrs: region.quic.clone(),
+            })
+            .collect()
+    }
+
     /// Reads and checks `file`, the environment (`WHIMBREL_`, with `__` between section and key)
     /// and flags. Relative paths in the file are relative to the file's folder.
     pub fn load(file: &Path, flags: &Flags) -> Result<Self, ConfigError> {

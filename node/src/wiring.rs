@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_replication::clock::Clock;
-use whimbrel_replication::quic::{PeerAddress, QuicConfig, Transport};
+use whimbrel_replication::quic::{QuicConfig, Transport};
 
 use crate::audit::Audit;
 use crate::batcher::Batchers;
@@ -267,24 +267,13 @@ fn store_certificate_expires(config: &Config) -> anyhow::Result<Option<i64>> {
 }
 
 fn quic_config(config: &Config) -> anyhow::Result<QuicConfig> {
-    let peers = config
-        .cluster
-        .regions
-        .iter()
-        .filter(|region| region.id != config.region.id);
     Ok(QuicConfig {
         region_name: config.region.name.clone(),
         ca_pem: read(&config.tls.ca, "tls.ca")?,
         cert_pem: read(&config.tls.cert, "tls.cert")?,
         key_pem: read(&config.tls.key, "tls.key")?,
         reset_key: reset_key(&config.data_dir)?,
-        peers: peers
-            .map(|region| PeerAddress {
-                region: region.id,
-                name: region.name.clone(),
-                addrs: region.quic.clone(),
-            })
-            .collect(),
+        peers: config.peers(),
     })
 }
 

@@ -16,6 +16,7 @@ use whimbrel_replication::limits::{REGIONS_MAX, REVISION_HEADS_MAX, SHARDS_MAX, 
 
 use crate::store::limits::PREFIX_BYTES_MAX;
 use whimbrel_replication::op::{FORMAT, FORMAT_MIN};
+use whimbrel_replication::quic::QuicConfig;
 
 use super::read::{Issues, Section};
 use super::{
@@ -111,6 +112,12 @@ pub(super) fn check(figment: &Figment) -> Result<Config, ConfigError> {
             traces,
         })
     })();
+    // A certificate is held against the names of all regions.
+    if let Some(config) = &config
+        && !issues.any_in("cluster.regions")
+    {
+        certificate(config, &mut issues);
+    }
     let issues = issues.into_inner();
     match config {
         Some(config) if issues.is_empty() => Ok(config),
@@ -168,7 +175,18 @@ fn cluster(mut section: Section<'_>, issues: &mut Issues) -> (Option<ClusterId>,
         regions.push(region);
     }
     if regions.len() > 1 {
+        let mut addresses = BTreeMap::new();
         for (i, region) in regions.iter().enumerate() {
+            for address in &region.quic {
+                let first = *addresses.entry(address).or_insert(i);
+                if first != i {
+                    issues.add(
+                        format!("cluster.regions[{i}].quic"),
+                        format!("`{address}` is also cluster.regions[{first}].quic"),
+                        "give each region the addresses of its own nodes",
+                    );
+                }
+            }
             if region.quic.is_empty() {
                 issues.add(
                     format!("cluster.regions[{i}].quic"),
@@ -236,7 +254,9 @@ fn region(mut section: Section<'_>, issues: &mut Issues) -> Option<Region> {
         .unwrap_or_default();
     for address in &quic {
         let holds = address.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            !host.is_empty()
+                && !host.contains(char::is_whitespace)
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if !holds {
             issues.add(
@@ -271,10 +291,14 @@ fn listen(
         parsed
     };
     let (http, admin, quic) = (address("http"), address("admin"), address("quic"));
-    if http.is_some() && http == admin && http.is_some_and(|a| a.port() != 0) {
+    if let (Some(http), Some(admin)) = (http, admin)
+        && (http.port(), admin.port()) != (0, 0)
+        && http.port() == admin.port()
+        && (http.ip() == admin.ip() || http.ip().is_unspecified() || admin.ip().is_unspecified())
+    {
         issues.add(
             "listen.admin",
-            "the same address as listen.http",
+            format!("{admin} is the same address as listen.http, {http}"),
             "give it another port: it has no authentication",
         );
     }
@@ -392,6 +416,31 @@ fn tls(mut section: Section<'_>, issues: &mut Issues) -> Option<Tls> {
         cert: cert?,
         key: key?,
     })
+}
+
+/// The files of `tls` by what they say, where all of them can be read.
+fn certificate(config: &Config, issues: &mut Issues) {
+    let Tls { ca, cert, key } = &config.tls;
+    let (Ok(ca_pem), Ok(cert_pem), Ok(key_pem)) = (fs::read(ca), fs::read(cert), fs::read(key))
+    else {
+        return;
+    };
+    let checked = QuicConfig {
+        region_name: config.region.name.clone(),
+        ca_pem,
+        cert_pem,
+        key_pem,
+        reset_key: [0; 64],
+        peers: config.peers(),
+    }
+    .check();
+    if let Err(error) = checked {
+        issues.add(
+            "tls",
+            error.to_string(),
+            "give the authority of all regions, and the certificate and key that `whimbrel-node ca issue` made for this one",
+        );
+    }
 }
 
 fn auth(mut section: Section<'_>, issues: &mut Issues) -> Auth {

@@ -127,6 +127,12 @@ fn every_kind_of_error_names_its_key() {
         &[(key, "host:port")],
     );
     check("[\"eu.example.org:7400\"]", "[]", &[(key, "empty")]);
+    check("\"eu.example", "\"e u.example", &[(key, "host:port")]);
+    check(
+        "\"eu.example.org:7400\"",
+        "\"[::1]:7400\"",
+        &[("cluster.regions[1].quic", "also cluster.regions[0]")],
+    );
     check(
         "admin = \"127.0.0.1:7101\"",
         "",
@@ -135,6 +141,11 @@ fn every_kind_of_error_names_its_key() {
     check(
         "127.0.0.1:7101",
         "127.0.0.1:7100",
+        &[("listen.admin", "same")],
+    );
+    check(
+        "127.0.0.1:7101",
+        "0.0.0.0:7100",
         &[("listen.admin", "same")],
     );
     check(
@@ -166,6 +177,39 @@ fn every_kind_of_error_names_its_key() {
         ("[telemetry]", "telemetry", "unknown"),
     ] {
         check("[auth]", &section(text), &[(key, problem)]);
+    }
+}
+
+#[test]
+fn files_of_tls_that_do_not_belong_together_are_refused() {
+    let dir = folder();
+    let ca = |path: &Path| ca::make(path, 10).unwrap();
+    let issue = |name: &str| ca::issue(dir.path(), name, dir.path(), 10).unwrap();
+    issue("us-east");
+    issue("ap");
+    let foreign = tempfile::tempdir().unwrap();
+    ca(foreign.path());
+    fs::copy(
+        foreign.path().join("ca.pem"),
+        dir.path().join("foreign.pem"),
+    )
+    .unwrap();
+    for (ca, cert, key, problem) in [
+        ("ca", "us-east", "eu", "KeyMismatch"),
+        ("ca", "us-east", "us-east", "that of region us-east"),
+        ("ca", "ap", "ap", "names no region of ours"),
+        ("foreign", "eu", "eu", "not one of this CA's"),
+        ("eu", "eu", "eu", "not one of this CA's"),
+    ] {
+        let text = GOOD
+            .replace("\"ca.pem\"", &format!("\"{ca}.pem\""))
+            .replace("\"eu.pem\"", &format!("\"{cert}.pem\""))
+            .replace("\"eu.key.pem\"", &format!("\"{key}.key.pem\""));
+        let error = load(dir.path(), &text).unwrap_err().to_string();
+        assert!(
+            error.contains("\n  tls:") && error.contains(problem),
+            "{error}"
+        );
     }
 }
 
@@ -255,12 +299,17 @@ fn the_environment_wins_over_the_file_and_flags_win_over_both() {
         assert!(text.contains(expected), "{expected} in {text}");
     };
     check(&[], &[], "the config holds: region eu of 2");
-    let region = ("WHIMBREL_REGION", "us-east");
-    check(&[], &[region], "the config holds: region us-east");
+    ca::issue(dir.path(), "us-east", dir.path(), 10).unwrap();
+    let us = [
+        ("WHIMBREL_REGION", "us-east"),
+        ("WHIMBREL_TLS__CERT", "us-east.pem"),
+        ("WHIMBREL_TLS__KEY", "us-east.key.pem"),
+    ];
+    check(&[], &us, "the config holds: region us-east");
     let shards = ("WHIMBREL_CLUSTER__SHARDS", "70");
     check(&[], &[shards], "cluster.shards: 70");
     let admin = ("WHIMBREL_LISTEN__ADMIN", "127.0.0.1:7100");
-    check(&[], &[admin], "listen.admin: the same");
+    check(&[], &[admin], "listen.admin: 127.0.0.1:7100 is the same");
     check(&["--admin", "127.0.0.1:7109"], &[admin], "the config holds");
     check(
         &[],

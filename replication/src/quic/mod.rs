@@ -73,6 +73,18 @@ pub struct QuicConfig {
     pub peers: Vec<PeerAddress>,
 }
 
+impl QuicConfig {
+    /// Whether links can be made with it: CA, certificate and key belong together, and the certificate is that of the
+    /// region. One that has run out passes.
+    ///
+    /// # Errors
+    ///
+    /// All but [`QuicError::Socket`].
+    pub fn check(&self) -> Result<(), QuicError> {
+        tls::check(self)
+    }
+}
+
 /// What happens on links.
 #[derive(Clone, Debug)]
 pub enum LinkEvent {

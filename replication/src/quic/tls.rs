@@ -6,10 +6,10 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use webpki::EndEntityCert;
+use webpki::{EndEntityCert, Error, KeyUsage};
 
 use super::{ALPN, BULK_ALPN, QuicConfig, QuicError};
 use crate::id::RegionId;
@@ -33,6 +33,41 @@ impl Tls {
             bulk_client: client(config, &provider, &roots, BULK_ALPN)?,
         })
     }
+}
+
+/// Whether CA, certificate and key belong together, and the certificate speaks for our region alone. Time is not
+/// judged: a node whose certificate has run out still serves its clients.
+pub(super) fn check(config: &QuicConfig) -> Result<(), QuicError> {
+    Tls::new(config)?;
+    let (roots, chain) = (roots(&config.ca_pem)?, chain(config)?);
+    let Some((leaf, intermediates)) = chain.split_first() else {
+        return Err(refused("there is no certificate"));
+    };
+    let cert = EndEntityCert::try_from(leaf).map_err(refused)?;
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        let verified = cert.verify_for_usage(
+            rustls::crypto::ring::default_provider()
+                .signature_verification_algorithms
+                .all,
+            &roots.roots,
+            intermediates,
+            UnixTime::now(),
+            usage,
+            None,
+            None,
+        );
+        match verified {
+            Ok(_) | Err(Error::CertExpired { .. } | Error::CertNotValidYet { .. }) => {}
+            Err(error) => {
+                return Err(refused(format!(
+                    "the certificate is not one of this CA's: {error}"
+                )));
+            }
+        }
+    }
+    Names::new(config)?
+        .is_own(leaf)
+        .map_err(|reason| refused(format!("{}: {reason}", config.region_name)))
 }
 
 fn server(
@@ -129,16 +164,29 @@ impl Names {
 
     /// The one region that a verified certificate speaks for.
     pub(super) fn region(&self, cert: &CertificateDer<'_>) -> Result<RegionId, String> {
+        match self.one(cert)? {
+            (Some(region), _) => Ok(region),
+            (None, name) => Err(format!("its certificate is our own region's, {name}")),
+        }
+    }
+
+    /// Whether our own certificate speaks for our region.
+    fn is_own(&self, cert: &CertificateDer<'_>) -> Result<(), String> {
+        match self.one(cert)? {
+            (None, _) => Ok(()),
+            (Some(_), name) => Err(format!("its certificate is that of region {name}")),
+        }
+    }
+
+    fn one(&self, cert: &CertificateDer<'_>) -> Result<(Option<RegionId>, &str), String> {
         let cert = EndEntityCert::try_from(cert).map_err(|error| error.to_string())?;
-        let fits: Vec<_> = self
+        let mut fits = self
             .0
             .iter()
-            .filter(|(.., dns)| cert.verify_is_valid_for_subject_name(dns).is_ok())
-            .collect();
-        match fits.as_slice() {
-            [(Some(region), ..)] => Ok(*region),
-            [(None, name, _)] => Err(format!("its certificate is our own region's, {name}")),
-            [] => Err("its certificate names no region of ours".into()),
+            .filter(|(.., dns)| cert.verify_is_valid_for_subject_name(dns).is_ok());
+        match (fits.next(), fits.next()) {
+            (Some((region, name, _)), None) => Ok((*region, name)),
+            (None, _) => Err("its certificate names no region of ours".into()),
             _ => Err("its certificate names several regions".into()),
         }
     }
