@@ -435,7 +435,7 @@ impl Sizes {
     }
 
     pub(super) fn planned(inputs: &Inputs) -> Result<Self, Invalid> {
-        Self::of(inputs).ok_or_else(|| {
+        let sizing = Self::of(inputs).ok_or_else(|| {
             let tail = Demand::at_peak(inputs, inputs.serving()).tail_us / CORE_US;
             Invalid(format!(
                 "--node-cores {} with --node-memory-gib {} at --utilisation {} leave nothing for users: \
@@ -445,6 +445,15 @@ impl Sizes {
                 inputs.machines.node_memory_gib,
                 inputs.machines.utilisation_percent
             ))
-        })
+        })?;
+        let nodes = sizing.nodes.each_region;
+        if nodes > NODES_MAX {
+            return Err(Invalid(format!(
+                "{nodes} nodes of --node-cores {} and --node-memory-gib {} in a region, and links allow \
+                 {NODES_MAX}: give larger nodes",
+                inputs.machines.node_cores, inputs.machines.node_memory_gib,
+            )));
+        }
+        Ok(sizing)
     }
 }

@@ -306,6 +306,10 @@ fn what_is_wrong_is_named_with_its_limit() {
         |it| it.machines.node_cores = 2.0,
         &["--node-cores 2", "give larger nodes"],
     );
+    check(
+        |it| it.load.daily_users = 300e6,
+        &["nodes of --node-cores", "allow 64", "give larger nodes"],
+    );
 }
 
 #[test]

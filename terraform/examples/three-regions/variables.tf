@@ -15,11 +15,21 @@ variable "cluster" {
 variable "certificates" {
   description = "ARNs of the certificates in ACM, by region: each for the region's host and the shared one."
   type        = map(string)
+
+  validation {
+    condition     = length(setsubtract(local.regions[*].name, keys(var.certificates))) == 0
+    error_message = "certificates lacks ${join(", ", setsubtract(local.regions[*].name, keys(var.certificates)))}: add a certificate for each region."
+  }
 }
 
 variable "secrets" {
   description = "ARNs of the secrets, by region, as the module `region` describes them."
   type        = map(object({ link = string, fdb_servers = string, fdb_nodes = string, token_keys = string }))
+
+  validation {
+    condition     = length(setsubtract(local.regions[*].name, keys(var.secrets))) == 0
+    error_message = "secrets lacks ${join(", ", setsubtract(local.regions[*].name, keys(var.secrets)))}: add the secrets of each region."
+  }
 }
 
 variable "alert_subscribers" {

@@ -35,6 +35,10 @@ variable "zones" {
     condition     = length(distinct(var.zones)) == 3 && length(var.zones) == 3
     error_message = "zones names ${length(distinct(var.zones))} different zones and must name three: with fewer, the loss of one takes the region down. Name the three zones."
   }
+  validation {
+    condition     = length(distinct([for zone in var.zones : replace(zone, "/[a-z]$/", "")])) <= 1
+    error_message = "zones (${join(", ", var.zones)}) are of several AWS regions: name three zones of one."
+  }
 }
 
 variable "cluster" {
@@ -53,6 +57,11 @@ variable "cluster" {
     packages     = object({ server = object({ url = string, sha256 = string }), clients = object({ url = string, sha256 = string }) })
     verify_peers = string
   })
+
+  validation {
+    condition     = alltrue([for name in [var.cluster.domain, var.cluster.shared_host] : can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$", name))])
+    error_message = "cluster.domain \"${var.cluster.domain}\" or cluster.shared_host \"${var.cluster.shared_host}\" is not a name such as \"example.org\": leave out the scheme, ports and paths."
+  }
 }
 
 variable "release" {

@@ -188,3 +188,14 @@ run "nobody_is_told_of_alerts" {
   }
   expect_failures = [check.somebody_is_told]
 }
+
+run "a_region_without_a_certificate" {
+  command = plan
+  variables {
+    certificates = {
+      eu = "arn:aws:acm:eu-central-1:123456789012:certificate/0"
+      us = "arn:aws:acm:us-east-2:123456789012:certificate/0"
+    }
+  }
+  expect_failures = [var.certificates]
+}

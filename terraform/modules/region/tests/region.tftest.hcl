@@ -104,6 +104,30 @@ run "what_stands_in_another_aws_region_and_the_name_of_the_authority" {
   expect_failures = [var.name, var.certificate_arn, var.secrets]
 }
 
+run "zones_of_two_aws_regions" {
+  command = plan
+  variables {
+    zones = ["eu-central-1a", "eu-central-1b", "us-east-2c"]
+  }
+  expect_failures = [var.zones]
+}
+
+run "a_url_for_a_domain" {
+  command = plan
+  variables {
+    cluster = {
+      id           = "etpo356mlrqubhall2vasuf6q8"
+      domain       = "https://example.org/"
+      shared_host  = "chat.example.org"
+      zone_id      = "Z1"
+      release      = { bucket = "releases", key = "whimbrel-node", sha256 = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc" }
+      packages     = { server = { url = "https://example.org/s.deb", sha256 = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }, clients = { url = "https://example.org/c.deb", sha256 = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" } }
+      verify_peers = "Check.Valid=1,S.O=Example"
+    }
+  }
+  expect_failures = [var.cluster]
+}
+
 run "another_number_than_in_the_list" {
   command = plan
   variables {
