@@ -112,6 +112,8 @@ pub struct Replicator {
     peers: BTreeMap<LinkId, RegionId>,
     /// Regions that have said what they hold, our own log included.
     told: BTreeSet<RegionId>,
+    /// Peers that say they know no such region as this one, and have told nothing since.
+    refusing: BTreeSet<RegionId>,
     /// Claims of peers about our own log that are being compared with the store.
     checks: Arc<AtomicUsize>,
     /// When a region was last heard of. Every link carries a heartbeat a second.
@@ -219,6 +221,7 @@ impl Replicator {
             reads_backlog: false,
             peers: BTreeMap::new(),
             told: BTreeSet::new(),
+            refusing: BTreeSet::new(),
             checks: Arc::default(),
             heard: BTreeMap::new(),
             standings: Standings::default(),
@@ -278,10 +281,15 @@ impl Replicator {
                         self.hear(link);
                         if let (Frame::Have(_), Some(peer)) = (&frame, self.peers.get(&link)) {
                             self.told.insert(*peer);
+                            self.refusing.remove(peer);
                         }
                         Event::Frame { link, frame }
                     }
                     LinkEvent::Bulk { link } => Event::Bulk { link },
+                    LinkEvent::Refused { peer } => {
+                        changed |= self.refusing.insert(peer);
+                        continue;
+                    }
                     LinkEvent::Down { link, reason } => {
                         if let Some(peer) = self.peers.remove(&link) {
                             let name = self.context.context.identity.region_name(peer);
@@ -702,6 +710,11 @@ impl Replicator {
         }
         if is_reached {
             return None;
+        }
+        if self.readiness.is_refused(self.refusing.len(), peers.len()) {
+            return Some(
+                "other regions know no region by its certificate: add it to their configs, or stop it",
+            );
         }
         if self
             .readiness

@@ -78,6 +78,13 @@ impl Readiness {
         !self.targets.is_empty()
     }
 
+    /// Whether so many of the `peers` say that they know no such region as this one, that it must not serve.
+    pub(super) fn is_refused(&self, refusing: usize, peers: usize) -> bool {
+        // With a whole store one of them may be mistaken, as where its config is older.
+        let enough = if self.is_whole { peers } else { 1 };
+        peers > 0 && !self.has_heard_any() && refusing >= enough
+    }
+
     /// Whether some of the `peers` may still be heard, so long after the start.
     pub(super) fn waits_for_links(&self, peers: usize, since_start: Duration) -> bool {
         // It is not the first region there is, however long nobody is heard.
@@ -171,6 +178,18 @@ mod tests {
         // What comes later changes nothing.
         readiness.hear(AP, Some(ap), &all_of(ap));
         assert!(readiness.reach(&Cursor::new()));
+    }
+
+    #[test]
+    fn g16_who_is_refused_by_others_is_not_the_first_region() {
+        let mut empty = Readiness::new(Had::Unknown);
+        assert!(!empty.is_refused(0, 2) && empty.is_refused(1, 2));
+        // With all data it stops only where nobody knows it.
+        let whole = Readiness::new(Had::Whole);
+        assert!(!whole.is_refused(1, 2) && whole.is_refused(2, 2));
+        assert!(!whole.is_refused(0, 0), "a region alone");
+        empty.hear(US, None, &Cursor::new());
+        assert!(!empty.is_refused(1, 2), "one of them knows it");
     }
 
     #[test]

@@ -21,8 +21,8 @@ use super::bulk::Dialler;
 use super::stream::{self, End, Open, Side, read_frame};
 use super::tls::{Names, Tls};
 use super::{
-    ADMIT_TIMEOUT, BULK_ALPN, IDLE_TIMEOUT, KEEP_ALIVE, LinkEvent, QuicConfig, QuicError, REDIAL,
-    Shared,
+    ADMIT_TIMEOUT, BULK_ALPN, IDLE_TIMEOUT, KEEP_ALIVE, LinkEvent, NOT_A_PEER, QuicConfig,
+    QuicError, REDIAL, Shared,
 };
 use crate::id::RegionId;
 use crate::limits::{
@@ -186,8 +186,10 @@ async fn admit(
         }
         Err(error) => return Err(error.to_string()),
     };
+    let peer = peer_of(&connection, names).inspect_err(|reason| {
+        connection.close(NOT_A_PEER.into(), reason.as_bytes());
+    })?;
     let shown = async {
-        let peer = peer_of(&connection, names)?;
         if is_for_bulk(&connection) {
             shared.bulk.admit(peer, connection.clone()).await?;
             return Ok(None);
@@ -220,6 +222,11 @@ fn is_given_up(error: &ConnectionError) -> bool {
         | ConnectionError::LocallyClosed => true,
         _ => false,
     }
+}
+
+/// Whether the other side closed because our certificate names no region of its cluster.
+pub(super) fn is_refusal(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == NOT_A_PEER.into())
 }
 
 fn is_for_bulk(connection: &Connection) -> bool {
@@ -274,7 +281,11 @@ async fn dial_for_ever(endpoint: Endpoint, peer: PeerNode, shared: Arc<Shared>) 
             () = shared.cancel.cancelled() => return,
             dialled = dial(&endpoint, &peer) => dialled,
         };
-        match dialled {
+        if let Err(NoLink::Refused(_)) = &dialled {
+            let peer = peer.region;
+            shared.tell(LinkEvent::Refused { peer }).await;
+        }
+        match dialled.map_err(NoLink::into_reason) {
             Ok(admitted) => {
                 told = None;
                 let since = Instant::now();
@@ -304,15 +315,40 @@ async fn dial_for_ever(endpoint: Endpoint, peer: PeerNode, shared: Arc<Shared>) 
     }
 }
 
+/// Why no connection stands.
+enum NoLink {
+    /// The other side says that we are no region of its cluster.
+    Refused(String),
+    Failed(String),
+}
+
+impl NoLink {
+    fn into_reason(self) -> String {
+        match self {
+            Self::Refused(reason) | Self::Failed(reason) => reason,
+        }
+    }
+}
+
+impl From<ConnectionError> for NoLink {
+    fn from(error: ConnectionError) -> Self {
+        if is_refusal(&error) {
+            Self::Refused(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
+    }
+}
+
 /// Tries all addresses of a node in turn.
-async fn dial(endpoint: &Endpoint, peer: &PeerNode) -> Result<Admitted, String> {
+async fn dial(endpoint: &Endpoint, peer: &PeerNode) -> Result<Admitted, NoLink> {
     let PeerNode {
         region, name, addr, ..
     } = peer;
     let resolved = tokio::net::lookup_host(addr)
         .await
-        .map_err(|error| format!("{addr}: {error}"))?;
-    let mut last = format!("{addr} has no address");
+        .map_err(|error| NoLink::Failed(format!("{addr}: {error}")))?;
+    let mut last = NoLink::Failed(format!("{addr} has no address"));
     for to in resolved {
         match timeout(ADMIT_TIMEOUT, connect(endpoint, to, name)).await {
             Ok(Ok((connection, send, recv))) => {
@@ -323,8 +359,9 @@ async fn dial(endpoint: &Endpoint, peer: &PeerNode) -> Result<Admitted, String> 
                     recv,
                 });
             }
-            Ok(Err(reason)) => last = format!("{to}: {reason}"),
-            Err(_) => last = format!("{to}: no answer"),
+            Ok(Err(NoLink::Refused(reason))) => last = NoLink::Refused(format!("{to}: {reason}")),
+            Ok(Err(NoLink::Failed(reason))) => last = NoLink::Failed(format!("{to}: {reason}")),
+            Err(_) => last = NoLink::Failed(format!("{to}: no answer")),
         }
     }
     Err(last)
@@ -335,10 +372,12 @@ async fn connect(
     endpoint: &Endpoint,
     to: SocketAddr,
     name: &str,
-) -> Result<(Connection, SendStream, RecvStream), String> {
-    let connecting = endpoint.connect(to, name).map_err(|e| e.to_string())?;
-    let connection = connecting.await.map_err(|e| e.to_string())?;
-    let (send, recv) = connection.open_bi().await.map_err(|e| e.to_string())?;
+) -> Result<(Connection, SendStream, RecvStream), NoLink> {
+    let connecting = endpoint
+        .connect(to, name)
+        .map_err(|error| NoLink::Failed(error.to_string()))?;
+    let connection = connecting.await?;
+    let (send, recv) = connection.open_bi().await?;
     Ok((connection, send, recv))
 }
 

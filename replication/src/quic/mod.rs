@@ -41,6 +41,9 @@ pub const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::
 /// How long a closing link may take to deliver what was sent before.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// Code of a connection that is closed because the certificate of the other side names no region of ours.
+const NOT_A_PEER: u32 = 2;
+
 const _: () = assert!(KEEP_ALIVE.as_millis() * 3 < IDLE_TIMEOUT.as_millis());
 
 /// A region to dial.
@@ -108,6 +111,12 @@ pub enum LinkEvent {
     Bulk {
         /// Which.
         link: LinkId,
+    },
+    /// A node that we dialled says that our certificate names no region of its cluster. It may come
+    /// again and again: it is dialled for ever.
+    Refused {
+        /// Whose node it is.
+        peer: RegionId,
     },
     /// A link is gone; comes once for each `Up`, except while the transport shuts down.
     Down {

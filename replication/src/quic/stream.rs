@@ -8,6 +8,7 @@ use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream};
 use tracing::warn;
 
 use super::bulk::{self, Dialler};
+use super::endpoint::is_refusal;
 use super::{LINGER, LinkEvent, Outbox, Queued, Shared};
 use crate::id::RegionId;
 use crate::limits::FRAME_BYTES_MAX;
@@ -120,6 +121,9 @@ pub(super) async fn run(shared: &Shared, open: Open) -> bool {
     };
     // Once we have asked for it, the peer's reaction is not the cause.
     let reason = asked.unwrap_or(reason);
+    if connection.close_reason().as_ref().is_some_and(is_refusal) {
+        shared.tell(LinkEvent::Refused { peer }).await;
+    }
     connection.close(code.into(), reason.as_bytes());
     // Dropping a stream would finish it, as if all had been said.
     let _ = send.reset(0u32.into());

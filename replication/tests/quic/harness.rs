@@ -123,7 +123,7 @@ impl Side {
     }
 
     /// The first event that fits; others are passed over, but not for ever.
-    async fn find<T>(&mut self, fits: impl Fn(LinkEvent) -> Option<T>) -> T {
+    pub(crate) async fn find<T>(&mut self, fits: impl Fn(LinkEvent) -> Option<T>) -> T {
         let search = async {
             loop {
                 let event = self.events.recv().await.expect("the transport lives");

@@ -67,6 +67,19 @@ async fn the_certificate_says_which_region_it_is() {
 }
 
 #[tokio::test]
+async fn who_is_no_peer_of_the_other_side_hears_of_it() {
+    let ca = Ca::new();
+    let us = Side::start(socket(), config(&ca, "us", vec![peer(1, "eu", &[])]));
+    let peers = vec![peer(2, "us", &[us.addr()])];
+    let mut mars = Side::start(socket(), config(&ca, "mars", peers));
+    let refusing = mars.find(|event| match event {
+        LinkEvent::Refused { peer } => Some(peer),
+        _ => None,
+    });
+    assert_eq!(refusing.await, RegionId(2));
+}
+
+#[tokio::test]
 async fn what_was_said_before_a_close_arrives() {
     let ca = Ca::new();
     let (mut puller, mut server) = one_way(&ca);

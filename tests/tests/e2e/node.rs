@@ -39,6 +39,16 @@ impl Node {
     /// Gives it another store, once it is started again.
     pub(crate) fn set_store(&mut self, section: String) {
         self.config.store = section;
+        self.write_config();
+    }
+
+    /// What it lists as its cluster's regions from its next start on.
+    pub(crate) fn set_regions(&mut self, listed: Vec<Listed>) {
+        self.config.regions = listed;
+        self.write_config();
+    }
+
+    fn write_config(&self) {
         fs::write(&self.file, self.config.toml()).expect("a temporary folder can be written");
     }
 

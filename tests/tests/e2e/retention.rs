@@ -16,6 +16,7 @@ use crate::foundationdb;
 use crate::harness::{
     Cluster, REGIONS, chance, events_until, group, http, next, say, text, texts, unread, walk_back,
 };
+use crate::node::Listed;
 use crate::wait::{ensure, until};
 
 const TRIMMED: &str = "whimbrel_trimmed_batches_total";
@@ -242,6 +243,45 @@ async fn g16_a_region_without_data_does_not_answer_for_it() {
     })
     .await;
     assert_eq!(first.len(), 50);
+    cluster.converged().await;
+}
+
+/// G1: a region that the others have removed takes no writes, which could never leave it, and says why; it
+/// goes on once they list it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn g1_a_region_that_others_do_not_know_takes_no_writes() {
+    let mut cluster = Cluster::start().await;
+    let (ana, ben) = (cluster.client("us", "ana"), cluster.client("eu", "ben"));
+    let id = group(&ana, &["ben"]).await;
+    cluster.converged().await;
+    let all = cluster.node("us").config.regions.clone();
+    let others: Vec<_> = all.iter().filter(|of| of.name != "eu").cloned().collect();
+    let list = async |cluster: &mut Cluster, listed: &[Listed]| {
+        for region in ["us", "ap"] {
+            cluster.stop(region).await;
+            cluster.node_mut(region).set_regions(listed.to_vec());
+            cluster.node_mut(region).start();
+            cluster.node_mut(region).ready().await;
+        }
+    };
+    cluster.stop("eu").await;
+    list(&mut cluster, &others).await;
+    cluster.node_mut("eu").start();
+    until("a reason", async || {
+        let url = format!("{}/readyz", cluster.node("eu").admin_url());
+        let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
+        let told = answer.text().await.map_err(|e| e.to_string())?;
+        ensure(told.contains("know no region by its certificate"), told)
+    })
+    .await;
+    // For longer than a node with data waits for links.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let error = ben.post(&id, &text("nobody hears it")).await.unwrap_err();
+    let code = error.code();
+    assert_eq!(code, Some(ProblemCode::StoreUnavailable), "{error}");
+    list(&mut cluster, &all).await;
+    cluster.node_mut("eu").ready().await;
+    say(&ben, &id, "all hear it").await;
     cluster.converged().await;
 }
 
