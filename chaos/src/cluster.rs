@@ -11,6 +11,7 @@ mod tamper;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -60,11 +61,30 @@ pub struct Region {
     process: Option<Process>,
 }
 
+/// Taken in the folder of a cluster that experiments attach to, for as long as one of them runs.
+const LOCK: &str = "chaos.lock";
+
 /// Who has the relays.
 #[derive(Debug)]
 enum Steering {
     Own(Links),
-    Other(PathBuf),
+    Other { socket: PathBuf, _lock: File },
+}
+
+/// Two experiments at once would judge each other's faults and messages.
+fn lock(dev: &Path) -> anyhow::Result<File> {
+    let path = dev.join(LOCK);
+    let file = File::create(&path).with_context(|| format!("cannot use {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "another experiment runs on the cluster in {}; wait for its end, or leave --attach away",
+            dev.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 impl Cluster {
@@ -90,6 +110,7 @@ impl Cluster {
                  or leave --attach away"
             )
         })?;
+        let lock = lock(dev)?;
         let described: DevCluster = serde_json::from_slice(&json)
             .with_context(|| format!("{} is not understood", file.display()))?;
         let key = SigningKey::from_pem_file(&described.token_key)
@@ -105,7 +126,10 @@ impl Cluster {
         });
         let this = Self {
             regions: regions.collect(),
-            steering: Steering::Other(dev.join(SOCKET)),
+            steering: Steering::Other {
+                socket: dev.join(SOCKET),
+                _lock: lock,
+            },
             key,
             admin: Admin::new()?,
             folder: None,
@@ -159,7 +183,7 @@ impl Cluster {
     pub async fn links(&self) -> anyhow::Result<Vec<LinkReport>> {
         match &self.steering {
             Steering::Own(links) => Ok(links.report()),
-            Steering::Other(socket) => ask(socket, &Request::Show).await,
+            Steering::Other { socket, .. } => ask(socket, &Request::Show).await,
         }
     }
 
@@ -167,7 +191,7 @@ impl Cluster {
     pub async fn steer(&self, order: Order) -> anyhow::Result<()> {
         match &self.steering {
             Steering::Own(links) => Ok(links.apply(&order)?),
-            Steering::Other(socket) => ask(socket, &Request::Change(order)).await.map(drop),
+            Steering::Other { socket, .. } => ask(socket, &Request::Change(order)).await.map(drop),
         }
     }
 

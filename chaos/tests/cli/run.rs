@@ -136,3 +136,23 @@ fn an_experiment_that_cannot_be_run_is_told_so() {
             .contains("no cluster runs in")
     );
 }
+
+#[test]
+fn one_experiment_at_a_time_attaches_to_a_cluster() {
+    let folder = TempDir::new().unwrap();
+    let (dev, cut) = (folder.path(), shipped("full-partition"));
+    std::fs::write(dev.join("dev.json"), "{}").unwrap();
+    let first = std::fs::File::create(dev.join("chaos.lock")).unwrap();
+    first.try_lock().unwrap();
+    let run = || {
+        let dev = dev.to_str().unwrap();
+        let output = chaos(&["--dev", dev, "run", "--attach", cut.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = run();
+    assert!(told.contains("another experiment runs"), "{told}");
+    drop(first);
+    let told = run();
+    assert!(!told.contains("another experiment runs"), "{told}");
+}

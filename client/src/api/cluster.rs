@@ -50,7 +50,7 @@ pub struct RegionInfo {
 pub enum RegionStatus {
     /// Reachable and caught up.
     Up,
-    /// Reachable, but behind.
+    /// Reachable, but behind, or not taking writes; the latter only it says itself.
     Lagging,
     /// Not reachable.
     Down,

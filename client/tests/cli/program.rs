@@ -588,6 +588,18 @@ async fn a_region_that_is_built_says_itself_how_far_it_is() {
     assert_eq!(json["regions"][1]["progress_percent"], 41);
     assert!(json["regions"][0].get("progress_percent").is_none());
 
+    // One that others see as up says itself that it takes no writes.
+    let sick = stub::start(move |_| told("ap", &[built("http://127.0.0.1:1", None)])).await;
+    let beside = stub::start(move |_| {
+        let eu = json!({"name": "eu", "url": "http://e", "urls": [], "status": "up"});
+        let mut ap = built(&sick.url, None);
+        ap["status"] = json!("up");
+        told("eu", &[eu, ap])
+    })
+    .await;
+    let shown = run_at(&beside, &["regions"]).await;
+    assert!(stdout(&shown).lines().nth(1).unwrap().contains("lagging"));
+
     // One that cannot be asked is shown all the same.
     let alone = eu(stub::NOBODY.to_owned()).await;
     let shown = run_at(&alone, &["regions"]).await;

@@ -21,8 +21,8 @@ use crate::pages::Pages;
 use crate::queue;
 use crate::show;
 
-/// What a region that is built says of itself is waited for so long.
-const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a region says of itself is waited for so long.
+const OWN_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()> {
     let caller = Caller {
@@ -31,10 +31,20 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
     };
     let client = client_of(global, &caller, steady()).await?;
     let mut answer = ask(client.regions()).await?;
-    let lagging = answer.value.regions.iter_mut().filter(|region| {
-        region.status == RegionStatus::Lagging && region.progress_percent.is_none()
+    let this = answer.value.this.clone();
+    let others = answer.value.regions.iter_mut().filter(|region| {
+        region.name != this && matches!(region.status, RegionStatus::Up | RegionStatus::Lagging)
     });
-    join_all(lagging.map(async |region| region.progress_percent = progress_of(region).await)).await;
+    join_all(others.map(async |region| {
+        if let Some(own) = own_word(region).await {
+            region.progress_percent = own.progress_percent;
+            // Others see that it answers them, not that it takes no writes.
+            if own.status == RegionStatus::Lagging {
+                region.status = own.status;
+            }
+        }
+    }))
+    .await;
     if out.json {
         return Ok(out.json(&answer.value)?);
     }
@@ -69,17 +79,18 @@ pub(crate) async fn regions(global: &Global, out: &mut Out) -> anyhow::Result<()
     Ok(())
 }
 
-/// How far a region is that is new or built anew, as it says itself; nothing where it does not answer soon.
-async fn progress_of(region: &RegionInfo) -> Option<u8> {
+/// What a region says of itself: how far it is where it is built, and whether it takes writes; nothing where it does
+/// not answer soon.
+async fn own_word(region: &RegionInfo) -> Option<RegionInfo> {
     let client = Client::builder()
         .discover(false)
-        .timeout(PROGRESS_TIMEOUT)
+        .timeout(OWN_WORD_TIMEOUT)
         .retry(RetryPolicy::NEVER)
         .region(&region.name, &region.url)
         .build();
     let answer = client.ok()?.regions().await.ok()?;
     let mut all = answer.value.regions.into_iter();
-    all.find(|info| info.name == region.name)?.progress_percent
+    all.find(|info| info.name == region.name)
 }
 
 pub(crate) async fn conversations(
