@@ -32,7 +32,9 @@ while :; do
   nodes=$(ask "up{job=\"whimbrel\",region=\"$region\"}")
   now=$(date +%s)
   if [[ $(jq length <<<"$firing") != 0 ]]; then
-    jq -r '.[].metric | "\(.alertname) fires (\(.severity)): docs/operations/runbooks"' <<<"$firing" >&2
+    # A runbook is called as its alert: WhimbrelRegionDown, region-down.md.
+    page='ltrimstr("Whimbrel") | gsub("(?<capital>[A-Z])"; "-" + (.capital | ascii_downcase)) | ltrimstr("-")'
+    jq -r ".[].metric | \"\(.alertname) fires (\(.severity)): docs/operations/runbooks/\(.alertname | $page).md\"" <<<"$firing" >&2
     exit 1
   fi
   if [[ $nodes != '[]' && $(jq 'all(.[]; .value[1] == "1")' <<<"$nodes") == true ]]; then
