@@ -3,6 +3,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use whimbrel_node::apply::held;
+use whimbrel_node::ca;
 use whimbrel_node::clock::unix_ms;
 use whimbrel_node::command::Action;
 use whimbrel_node::config::Config;
@@ -40,7 +41,13 @@ impl Old {
         let dir = folder();
         let shards = format!("shards = {SHARDS}\n\n[[cluster.regions]]");
         let text = GOOD.replacen("[[cluster.regions]]", &shards, 1);
-        let text = text.replacen("\"eu\"", &format!("{region:?}"), 1);
+        let mut text = text.replacen("\"eu\"", &format!("{region:?}"), 1);
+        if region != "eu" {
+            ca::issue(dir.path(), region, dir.path(), 10).unwrap();
+            for file in ["pem", "key.pem"] {
+                text = text.replace(&format!("\"eu.{file}\""), &format!("\"{region}.{file}\""));
+            }
+        }
         let config = load(dir.path(), &text).unwrap();
         let store = open(&dir.path().join("old"));
         let this = Self {
