@@ -189,13 +189,11 @@ run "nobody_is_told_of_alerts" {
   expect_failures = [check.somebody_is_told]
 }
 
-run "a_region_without_a_certificate" {
+run "a_region_without_certificate_and_secrets" {
   command = plan
   variables {
-    certificates = {
-      eu = "arn:aws:acm:eu-central-1:123456789012:certificate/0"
-      us = "arn:aws:acm:us-east-2:123456789012:certificate/0"
-    }
+    certificates = { for region, arn in var.certificates : region => arn if region != "ap" }
+    secrets      = { for region, arns in var.secrets : region => arns if region != "us" }
   }
-  expect_failures = [var.certificates]
+  expect_failures = [var.certificates, var.secrets]
 }

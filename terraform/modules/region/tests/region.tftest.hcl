@@ -115,15 +115,7 @@ run "zones_of_two_aws_regions" {
 run "a_url_for_a_domain" {
   command = plan
   variables {
-    cluster = {
-      id           = "etpo356mlrqubhall2vasuf6q8"
-      domain       = "https://example.org/"
-      shared_host  = "chat.example.org"
-      zone_id      = "Z1"
-      release      = { bucket = "releases", key = "whimbrel-node", sha256 = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc" }
-      packages     = { server = { url = "https://example.org/s.deb", sha256 = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }, clients = { url = "https://example.org/c.deb", sha256 = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" } }
-      verify_peers = "Check.Valid=1,S.O=Example"
-    }
+    cluster = merge(var.cluster, { domain = "https://example.org/" })
   }
   expect_failures = [var.cluster]
 }
