@@ -66,7 +66,7 @@ pub async fn regions(State(app): State<Arc<App>>, _: NoQuery) -> Response {
     let regions = app.regions.iter().map(|region| {
         let is_own = region.id == app.identity.origin.region;
         let status = match peers.health(region.id) {
-            _ if is_own && (!app.shows() || peers.unready.is_some()) => api::RegionStatus::Lagging,
+            _ if is_own && (!app.shows() || unready(&app).is_some()) => api::RegionStatus::Lagging,
             _ if is_own => api::RegionStatus::Up,
             PeerHealth::Up => api::RegionStatus::Up,
             PeerHealth::Lagging => api::RegionStatus::Lagging,

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use whimbrel_client::api::ProblemCode;
 
-use crate::harness::{Cluster, cluster_id, group, http, make_pki, say};
+use crate::harness::{Cluster, cluster_id, group, make_pki, say, text};
 use crate::node::{Config, Listed, Node, Ports};
 use crate::programs::run_ok;
 use crate::wait::{ensure, until, within};
@@ -83,6 +83,13 @@ async fn g17_foreign_nodes_get_no_link() {
             ..us.clone()
         }
     };
+    let through = |node: &Node| {
+        let theirs = whimbrel_client::Client::builder()
+            .url(node.url())
+            .discover(false)
+            .token(cluster.token("eve", None));
+        theirs.build().unwrap()
+    };
     for (what, words, config) in [
         (
             "another cluster",
@@ -113,11 +120,7 @@ async fn g17_foreign_nodes_get_no_link() {
         let mut node = Node::new(&cluster.folder().join(what.replace(' ', "-")), config);
         node.start();
         node.ready().await;
-        let theirs = whimbrel_client::Client::builder()
-            .url(node.url())
-            .discover(false)
-            .token(cluster.token("eve", None));
-        let theirs = theirs.build().unwrap();
+        let theirs = through(&node);
         let bait = group(&theirs, &["ana"]).await;
         told(&cluster, &words).await;
         for region in ["eu", "us"] {
@@ -145,14 +148,12 @@ async fn g17_foreign_nodes_get_no_link() {
     let mut node = Node::new(&cluster.folder().join("an-unknown-region"), unknown);
     node.start();
     told(&cluster, &["no link", "names no region of ours"]).await;
-    // It hears so, and serves nobody.
-    until("its reason", async || {
-        let url = format!("{}/readyz", node.admin_url());
-        let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
-        let said = answer.text().await.map_err(|e| e.to_string())?;
-        ensure(said.contains("know no region by its certificate"), said)
-    })
-    .await;
+    // It hears so, takes nothing, and has nothing of ours.
+    node.unready("know no region by its certificate").await;
+    let theirs = through(&node);
+    let secret = group(&cluster.client("eu", "ana"), &["eve"]).await;
+    theirs.post(&secret, &text("bait")).await.unwrap_err();
+    theirs.conversation(&secret).await.unwrap_err();
     node.stop().await;
     still_linked(&cluster).await;
 }

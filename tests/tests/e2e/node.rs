@@ -9,7 +9,7 @@ pub(crate) use whimbrel_chaos::cluster::{Config, Listed, Ports};
 
 use crate::harness::http;
 use crate::programs::{command, signal};
-use crate::wait::{until, within};
+use crate::wait::{ensure, until, within};
 
 /// A node, running or not.
 pub(crate) struct Node {
@@ -102,6 +102,21 @@ impl Node {
                 _ => Err(answer.text().await.unwrap_or_default()),
             }
         })
+        .await;
+    }
+
+    /// Waits until the node says that it is not ready, with this in its reason.
+    pub(crate) async fn unready(&self, reason: &str) {
+        let url = format!("{}/readyz", self.admin_url());
+        until(
+            &format!("{} to say {reason:?}", self.config.region),
+            async || {
+                let answer = http().get(&url).send().await.map_err(|e| e.to_string())?;
+                let status = answer.status().as_u16();
+                let said = answer.text().await.map_err(|e| e.to_string())?;
+                ensure(status == 503 && said.contains(reason), said)
+            },
+        )
         .await;
     }
 

@@ -267,18 +267,21 @@ async fn g1_a_region_that_others_do_not_know_takes_no_writes() {
     cluster.stop("eu").await;
     list(&mut cluster, &others).await;
     cluster.node_mut("eu").start();
-    until("a reason", async || {
-        let url = format!("{}/readyz", cluster.node("eu").admin_url());
-        let answer = http().get(url).send().await.map_err(|e| e.to_string())?;
-        let told = answer.text().await.map_err(|e| e.to_string())?;
-        ensure(told.contains("know no region by its certificate"), told)
+    let eu = cluster.node("eu");
+    eu.unready("know no region by its certificate").await;
+    // For longer than a node with data waits for links.
+    let since = Instant::now();
+    until("enough refusals", async || {
+        let error = ben.post(&id, &text("nobody hears it")).await.unwrap_err();
+        let code = error.code();
+        assert_eq!(code, Some(ProblemCode::StoreUnavailable), "{error}");
+        let passed = since.elapsed();
+        ensure(passed > Duration::from_secs(3), format!("{passed:?}"))
     })
     .await;
-    // For longer than a node with data waits for links.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let error = ben.post(&id, &text("nobody hears it")).await.unwrap_err();
-    let code = error.code();
-    assert_eq!(code, Some(ProblemCode::StoreUnavailable), "{error}");
+    let told = ben.regions().await.unwrap().value;
+    let own = told.regions.iter().find(|region| region.name == "eu");
+    assert_eq!(own.unwrap().status, RegionStatus::Lagging);
     list(&mut cluster, &all).await;
     cluster.node_mut("eu").ready().await;
     say(&ben, &id, "all hear it").await;
