@@ -44,11 +44,10 @@ pub(super) fn check(config: &QuicConfig) -> Result<(), QuicError> {
         return Err(refused("there is no certificate"));
     };
     let cert = EndEntityCert::try_from(leaf).map_err(refused)?;
+    let provider = rustls::crypto::ring::default_provider();
     for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
         let verified = cert.verify_for_usage(
-            rustls::crypto::ring::default_provider()
-                .signature_verification_algorithms
-                .all,
+            provider.signature_verification_algorithms.all,
             &roots.roots,
             intermediates,
             UnixTime::now(),

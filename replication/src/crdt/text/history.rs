@@ -32,8 +32,8 @@ impl Applied {
 }
 
 /// All applied changes. Automerge panics on an operation that refers to one which it has not seen,
-/// and on a change that it would have written otherwise, so every change is checked against its own
-/// ancestors here first.
+/// and takes a change that it would have written otherwise for another one later, so every change is
+/// checked against its own ancestors here first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     applied: Vec<Applied>,
