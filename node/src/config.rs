@@ -100,6 +100,10 @@ pub struct Replication {
     /// `replication.audit_s`, default 600: seconds between the begins of two audits. Shorter: a difference
     /// is found sooner, and up to a tenth of a processor and of a disk is busy with it all the time.
     pub audit: Duration,
+    /// `replication.nice`, default 0, at most 19: how much replication gives way to clients where
+    /// processors are short (`nice(2)`). More: another region that catches up delays answers less, and
+    /// under full load messages are seen later elsewhere.
+    pub nice: u8,
 }
 
 /// `store.engine`: where a region keeps its data.

@@ -9,6 +9,7 @@ mod readiness;
 mod snapshots;
 mod standing;
 mod tails;
+mod threads;
 mod unreplicated;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,6 +49,7 @@ pub use peers::{PeerHealth, Peers, StoppedLog};
 use readiness::{Had, Readiness};
 use standing::Standings;
 use tails::Tails;
+pub use threads::Threads;
 pub use unreplicated::{Unreplicated, UnreplicatedShard, unreplicated};
 
 /// Events of links that may wait.

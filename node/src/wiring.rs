@@ -30,7 +30,7 @@ use crate::nodes::Nodes;
 use crate::open;
 use crate::origin;
 use crate::otlp::Exporter;
-use crate::replicator::{Known, LINK_EVENTS_MAX, Replicator, ReplicatorContext};
+use crate::replicator::{Known, LINK_EVENTS_MAX, Replicator, ReplicatorContext, Threads};
 use crate::retention::Trimmer;
 use crate::tailer::{TailerContext, Tailers};
 use crate::vitals;
@@ -106,7 +106,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let quic_config = quic_config(&config)?;
     let certificate_expires = certificate::expires(&quic_config.cert_pem).context("tls.cert")?;
     let store_certificate_expires = store_certificate_expires(&config)?;
-    let transport = Transport::start(quic, quic_config, link_events)?;
+    let threads = Threads::start(config.replication.nice).context("replication.nice")?;
+    let transport = {
+        // Its tasks stay where it is started.
+        let _inside = threads.handle().enter();
+        Transport::start(quic, quic_config, link_events)?
+    };
     let url = &config.listen.url;
     let format = config.replication.format;
     let nodes = Nodes::start(&store, &identity, (url, format), &tasks, shutdown.clone());
@@ -130,7 +135,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Replicator::new(replicator_context, known, transport, tasks.clone());
     let engine = replicator.events();
     let (asks, asked) = mpsc::channel(1);
-    tasks.spawn(replicator.run(links, appended, answered, asked));
+    tasks.spawn_on(
+        replicator.run(links, appended, answered, asked),
+        threads.handle(),
+    );
     let audit = Audit {
         store: store.clone(),
         context: context.clone(),
@@ -220,6 +228,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     {
         tracing::warn!("some tasks did not end in time");
     }
+    threads.stop().await;
     admin_task.abort();
     if failure.is_none() {
         // Acked or not, what was handed to the store is ended before its files are closed.

@@ -315,14 +315,19 @@ fn listen(
     })
 }
 
+/// The most of Linux.
+const NICE_MAX: u8 = 19;
+
 fn replication(mut section: Section<'_>, issues: &mut Issues) -> Replication {
     let (oldest, newest) = (u64::from(FORMAT_MIN), u64::from(FORMAT));
     let format = section.number("format", newest, oldest..=newest, issues);
     let audit = section.number("audit_s", 600, 1..=7 * 86_400, issues);
+    let nice = section.number("nice", 0, 0..=NICE_MAX.into(), issues);
     section.end(issues);
     Replication {
         format: u32::try_from(format).unwrap_or(FORMAT),
         audit: Duration::from_secs(audit),
+        nice: u8::try_from(nice).unwrap_or(NICE_MAX),
     }
 }
 

@@ -1,6 +1,7 @@
 //! G3, G4, G11: every region takes every write, and all end up with the same.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -10,11 +11,53 @@ use tokio::task::JoinSet;
 use whimbrel_client::api::{ChangeConversation, EventKind, PostMessage, ProblemCode, Role, header};
 use whimbrel_client::{Client, Error};
 
+use crate::foundationdb;
 use crate::harness::{
     Cluster, REGIONS, chance, channel, events_until, group, http, say, text, walk_back,
     walk_forward,
 };
 use crate::wait::within;
+
+/// The niceness of each thread of a process that is called so.
+fn niceness_of_threads(pid: u32, called: &str) -> Vec<i64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let niceness = |stat: String| {
+        // proc_pid_stat(5): what stands after the name is counted from the third field on, nice is the 19th.
+        let (before, after) = stat.rsplit_once(") ")?;
+        let is_called = before.split_once('(')?.1 == called;
+        let nice = after.split(' ').nth(16)?.parse().ok()?;
+        is_called.then_some(nice)
+    };
+    stats.filter_map(niceness).collect()
+}
+
+/// G4: also where replication gives way to clients on threads of its own; they end with the node.
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_regions_whose_replication_gives_way_converge() {
+    let gives_way = |cluster: &str, region: &str| {
+        foundationdb::section(cluster, region) + "[replication]\nnice = 11\n\n"
+    };
+    let mut cluster = Cluster::with_stores(&REGIONS, gives_way).await;
+    let ana = cluster.everywhere("ana");
+    let id = group(&ana[0], &[]).await;
+    cluster.converged().await;
+    for (region, client) in REGIONS.into_iter().zip(&ana) {
+        say(client, &id, region).await;
+        let niceness = niceness_of_threads(cluster.node(region).pid(), "replication");
+        assert!(niceness.len() >= 2, "{niceness:?}");
+        assert!(niceness.iter().all(|nice| *nice >= 11), "{niceness:?}");
+    }
+    cluster.converged().await;
+    for region in REGIONS {
+        let messages = walk_back(&cluster.client(region, "ana"), &id, 50).await;
+        assert_eq!(messages.unwrap().len(), REGIONS.len(), "{region}");
+    }
+    for region in REGIONS {
+        cluster.stop(region).await;
+    }
+}
 
 /// G3, G11: all regions post to one conversation at once, linked or not; no one waits, nothing is
 /// lost, and all page through the same order.

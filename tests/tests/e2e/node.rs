@@ -126,10 +126,14 @@ impl Node {
         child.kill().await.expect("a child can be killed");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        let child = self.child.as_ref().expect("it runs");
+        child.id().expect("it has not ended by itself")
+    }
+
     /// Sends it a signal, by name.
     pub(crate) fn signal(&self, name: &str) {
-        let child = self.child.as_ref().expect("it runs");
-        signal(child.id().expect("it has not ended by itself"), name);
+        signal(self.pid(), name);
     }
 
     /// SIGTERM, and waits for the end.
