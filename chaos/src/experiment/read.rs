@@ -66,7 +66,15 @@ impl Experiment {
                 return Err((format!("load.{name}"), reason));
             }
         }
-        for (nth, probe) in self.steady_state_hypothesis.probes.iter().enumerate() {
+        let probes = &self.steady_state_hypothesis.probes;
+        if probes.is_empty() {
+            return Err((
+                "steady-state-hypothesis.probes".to_owned(),
+                "there is none, so nothing would be judged before and after; give at least one"
+                    .to_owned(),
+            ));
+        }
+        for (nth, probe) in probes.iter().enumerate() {
             if probe.tolerance.is_none() {
                 return Err((
                     format!("steady-state-hypothesis.probes[{nth}]"),

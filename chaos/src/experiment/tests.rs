@@ -53,10 +53,16 @@ fn step(kind: &str, func: &str, arguments: Value) -> Value {
     })
 }
 
+fn all_equal() -> Value {
+    let mut probe = step("probe", "converged", json!({}));
+    probe["tolerance"] = json!(true);
+    probe
+}
+
 fn small() -> Value {
     json!({
         "title": "t", "description": "d", "guarantees": ["G1"],
-        "steady-state-hypothesis": {"title": "t", "probes": []},
+        "steady-state-hypothesis": {"title": "t", "probes": [all_equal()]},
         "method": [step("action", "kill", json!({"region": "eu"}))],
     })
 }
@@ -321,6 +327,11 @@ fn mistakes_are_named_with_their_place_and_remedy() {
         },
         "method[0]",
         "need a `tolerance`",
+    );
+    check(
+        &|json| json["steady-state-hypothesis"]["probes"] = json!([]),
+        "steady-state-hypothesis.probes",
+        "give at least one",
     );
     check(
         &|json| {
