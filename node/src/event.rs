@@ -1,5 +1,7 @@
 //! What sessions are told: an event as every session sees it, before it is made personal.
 
+use std::time::Instant;
+
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::cursor::ShardCursor;
@@ -9,7 +11,7 @@ use whimbrel_replication::op::Standing;
 use crate::apply::corrupt;
 use crate::apply::rows::{Happening, PostRow};
 use crate::store::keys::Scope;
-use crate::store::{RangeOptions, StoreError, Transaction};
+use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction};
 
 /// An event at its place.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Event {
     pub scope: Scope,
     /// Where its op stands; `None` for what is not stored.
     pub place: Option<Place>,
+    /// When reading the state began: it shows all that was committed by then.
+    pub read_at: Instant,
     /// What happened, with the state after it.
     pub kind: EventKind,
 }
@@ -69,7 +73,7 @@ pub enum MessageChange {
 }
 
 impl Event {
-    /// What [`render`] made it of; `None` for what it does not render.
+    /// What [`read`] made it of; `None` for what it does not read.
     pub fn happening(&self) -> Option<Happening> {
         match &self.kind {
             EventKind::Conversation => Some(Happening::Conversation),
@@ -97,14 +101,37 @@ impl Event {
     }
 }
 
-/// Reads the state that an event shows.
-pub async fn render(
-    tx: &Transaction,
-    scope: &Scope,
+/// Reads what an event shows.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn read(
+    store: &Store,
+    scope: Scope,
     place: Place,
     happening: Happening,
 ) -> Result<Event, StoreError> {
-    let kind = match happening {
+    // Of the first attempt: a later one sees more.
+    let read_at = Instant::now();
+    let kind = store.read(RunOptions::default(), move |tx| {
+        let happening = happening.clone();
+        async move { render(&tx, &scope, happening).await }
+    });
+    Ok(Event {
+        scope,
+        place: Some(place),
+        read_at,
+        kind: kind.await?,
+    })
+}
+
+async fn render(
+    tx: &Transaction,
+    scope: &Scope,
+    happening: Happening,
+) -> Result<EventKind, StoreError> {
+    Ok(match happening {
         Happening::Conversation => EventKind::Conversation,
         Happening::Member { user, .. } => {
             let row = tx.get(&scope.member(&user), true).await?;
@@ -122,11 +149,6 @@ pub async fn render(
         Happening::Redacted(id) => message(tx, scope, MessageChange::Redacted, id).await?,
         Happening::Reacted(id) => message(tx, scope, MessageChange::Reacted, id).await?,
         Happening::Receipt { user } => EventKind::Receipt { user },
-    };
-    Ok(Event {
-        scope: *scope,
-        place: Some(place),
-        kind,
     })
 }
 

@@ -4,6 +4,8 @@
 //! its conversations from its token up to where the tailers stood; then it takes what the tailers
 //! handed it meanwhile, as it is by then, and drops what its token covers already.
 
+mod own_reads;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -13,12 +15,12 @@ use whimbrel_client::api;
 use whimbrel_replication::crdt::member::Member;
 use whimbrel_replication::crdt::message::Message;
 use whimbrel_replication::cursor::{Cursor, ShardCursor};
-use whimbrel_replication::id::{ConversationId, MessageId, Place, ShardId};
+use whimbrel_replication::id::{ConversationId, MessageId, ShardId};
 use whimbrel_replication::op::Standing;
 
 use crate::apply::corrupt;
-use crate::apply::rows::{Crossing, Happening};
-use crate::event::{Event, EventKind, MessageChange, last_covered, marker, render};
+use crate::apply::rows::Crossing;
+use crate::event::{self, Event, EventKind, MessageChange, last_covered, marker};
 use crate::execute::my_reactions;
 use crate::identity::Identity;
 use crate::resume::{Resume, Source};
@@ -27,6 +29,7 @@ use crate::store::{RangeOptions, RunOptions, Store, StoreError, Transaction};
 use crate::tailer::{SessionId, Standpoint, Tailers};
 use crate::trim;
 use crate::view;
+use own_reads::OwnReads;
 
 /// Events that may wait for a reader; one that lags further behind is closed and may resume.
 const QUEUE_EVENTS_MAX: usize = 1024;
@@ -90,9 +93,7 @@ pub struct Session {
     /// Messages of such shards that were shown as this region has them: when what is missing comes,
     /// they are shown again.
     stale: BTreeSet<MessageId>,
-    /// Events that the tailers handed over before what was missed was read, and that were not taken
-    /// yet; `None` until the first is.
-    early: Option<usize>,
+    own_reads: OwnReads,
 }
 
 impl Session {
@@ -117,7 +118,7 @@ impl Session {
                 resumes: VecDeque::new(),
                 behind: BTreeSet::new(),
                 stale: BTreeSet::new(),
-                early: None,
+                own_reads: OwnReads::new(),
             };
             let followed: Vec<ConversationId> = memberships
                 .iter()
@@ -190,7 +191,8 @@ impl Session {
                 }
                 Some(missed) => {
                     let (scope, place, happening) = missed;
-                    let event = self.render(scope, place, happening).await?;
+                    let event = event::read(&self.context.store, scope, place, happening).await?;
+                    self.own_reads.read_missed();
                     self.tell(&event).await?;
                 }
             }
@@ -220,33 +222,14 @@ impl Session {
     /// unless the token covers it. To be called once all that was missed is read, for one event after
     /// the other.
     pub async fn take(&mut self, event: &Event) -> Result<(), StoreError> {
-        let early = self.early.get_or_insert(self.live.len() + 1);
-        if *early == 0 {
-            return self.tell(event).await;
+        if self.own_reads.may_be_ahead_of(event)
+            && let (Some(place), Some(happening)) = (event.place, event.happening())
+        {
+            let event = event::read(&self.context.store, event.scope, place, happening).await?;
+            self.own_reads.read_again(&event);
+            return self.tell(&event).await;
         }
-        *early -= 1;
-        // It shows what was there before what was missed was read: a text could come back that this
-        // reader has seen redacted.
-        match (event.place, event.happening()) {
-            (Some(place), Some(happening)) => {
-                let event = self.render(event.scope, place, happening).await?;
-                self.tell(&event).await
-            }
-            _ => self.tell(event).await,
-        }
-    }
-
-    async fn render(
-        &self,
-        scope: Scope,
-        place: Place,
-        happening: Happening,
-    ) -> Result<Event, StoreError> {
-        let read = move |tx: Arc<Transaction>| {
-            let happening = happening.clone();
-            async move { render(&tx, &scope, place, happening).await }
-        };
-        self.context.store.read(RunOptions::default(), read).await
+        self.tell(event).await
     }
 
     async fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
@@ -532,9 +515,6 @@ impl Session {
                     resume,
                 });
             }
-        }
-        if self.resumes.is_empty() {
-            self.early = Some(0);
         }
     }
 }

@@ -22,7 +22,7 @@ use whimbrel_replication::op::{Batch, OpKind};
 use crate::apply::rows::{ArrivalRow, Happening, SnapshotRow, SnapshotStage};
 use crate::apply::{corrupt, held};
 use crate::digest::Digests;
-use crate::event::{Event, render};
+use crate::event::{self, Event};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::snapshot;
@@ -543,15 +543,8 @@ impl Tailer {
                 at: OpStamp::new(stamp, index),
             };
             let scope = self.context.identity.scope(op.conversation);
-            let rendered = self
-                .context
-                .store
-                .read(RunOptions::default(), move |tx| {
-                    let happening = happening.clone();
-                    async move { render(&tx, &scope, place, happening).await }
-                })
-                .await?;
-            self.sessions.hand_out(&Arc::new(rendered));
+            let event = event::read(&self.context.store, scope, place, happening).await?;
+            self.sessions.hand_out(&Arc::new(event));
             self.context.metrics.events_handed_out.inc();
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -179,6 +180,7 @@ pub(super) async fn typing(
         Event {
             scope,
             place: None,
+            read_at: Instant::now(),
             kind,
         },
     );
