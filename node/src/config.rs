@@ -101,7 +101,7 @@ pub struct Replication {
     /// is found sooner, and up to a tenth of a processor and of a disk is busy with it all the time.
     pub audit: Duration,
     /// `replication.nice`, default 0, at most 19: how much replication gives way to clients where
-    /// processors are short (`nice(2)`). More: another region that catches up delays answers less, and
+    /// processors are short, added to the niceness of the process (`nice(2)`). More: another region that catches up delays answers less, and
     /// under full load messages are seen later elsewhere.
     pub nice: u8,
 }

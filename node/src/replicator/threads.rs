@@ -69,9 +69,9 @@ impl Drop for Threads {
     }
 }
 
-/// Linux keeps a niceness for each thread; without a process it is that of the caller.
+/// Linux keeps a niceness for each thread. This one's grows from that of the process, to 19 at most.
 fn give_way(nice: u8) {
-    if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
+    if let Err(error) = rustix::process::nice(nice.into()) {
         tracing::warn!(nice, %error, "replication.nice: the system does not let its threads give way");
     }
 }
@@ -89,7 +89,7 @@ mod tests {
         });
         let (name, nice) = asked.await.unwrap();
         let own = rustix::process::getpriority_process(None).unwrap();
-        assert_eq!((name.as_deref(), nice), (Some(NAME), 7.max(own)));
+        assert_eq!((name.as_deref(), nice), (Some(NAME), (own + 7).min(19)));
         threads.stop().await;
         drop(Threads::start(7).unwrap());
     }
