@@ -248,7 +248,12 @@ impl Injector {
                 first = first.and(started);
             }
         }
-        first.and(self.cluster.all_ready().await)
+        first
+    }
+
+    /// Waits until all regions are ready.
+    pub(crate) async fn all_ready(&mut self) -> anyhow::Result<()> {
+        self.cluster.all_ready().await
     }
 
     /// All that it posted.

@@ -189,13 +189,23 @@ impl Case {
         let judged = async {
             method?;
             rolled_back.context("what was made bad cannot be made good again")?;
+            self.tell("all faults are ended; all regions get ready");
+            let ready = steps.injector.all_ready().await;
+            ready.context("all faults are ended, and not all regions got ready")?;
             if journal.status == Status::Failed {
                 return Ok(None);
             }
             steps.after(journal).await?;
             anyhow::Ok(Some(()))
         };
-        let judged = judged.await;
+        let judged = tokio::select! {
+            judged = judged => judged,
+            // Nobody waits for a cluster that somebody gave up.
+            () = interrupted.cancelled() => Err(anyhow::anyhow!("interrupted")),
+        };
+        if judged.is_err() && interrupted.is_cancelled() {
+            journal.status = Status::Interrupted;
+        }
         journal.measured.lag = sampler.stop().await;
         let (mut cluster, faults, tails, session) = injector.into_parts();
         journal.faults = faults;
