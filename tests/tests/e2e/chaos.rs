@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::dev::{described, interrupt, line_with, spawn};
+use crate::dev::{described, line_with, spawn};
 use crate::harness::turn;
 use crate::programs::{command, program, signal};
-use crate::wait::within;
+use crate::wait::{until, within};
 
 /// How many experiments run at once: they wait more than they work.
 const JOBS: &str = "3";
@@ -91,9 +91,9 @@ async fn an_experiment_is_interrupted_also_while_regions_get_ready() {
     let temporary = TempDir::with_prefix("whimbrel-chaos-e2e-").unwrap();
     let data = temporary.path().join("cluster");
     let folder = data.to_str().unwrap();
-    let (dev, mut told) = spawn("whimbrel-node", &["dev", "--relay", "--data", folder]);
+    let (mut dev, mut told) = spawn("whimbrel-node", &["dev", "--relay", "--data", folder]);
+    let cluster = until("the cluster", async || described(&data)).await;
     line_with(&mut told, &["chaos link eu us cut"]).await;
-    let cluster = described(&data).unwrap();
     let file = temporary.path().join("cut.json");
     let cut = json!({
         "title": "A cut", "description": "A link is cut, and somebody else kills a region.",
@@ -128,5 +128,6 @@ async fn an_experiment_is_interrupted_also_while_regions_get_ready() {
     let summary = String::from_utf8_lossy(&ended.stdout);
     assert_eq!(ended.status.code(), Some(2), "{summary}");
     assert!(summary.contains("interrupted"), "{summary}");
-    interrupt(dev).await;
+    signal(dev.id().unwrap(), "INT");
+    within("the cluster's end", dev.wait()).await.unwrap();
 }
