@@ -1,14 +1,18 @@
-//! The short forms of all experiments that are shipped, by the program as people use it.
+//! The short forms of all experiments that are shipped, by the program as people use it, and one that is interrupted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
+use crate::dev::{described, line_with, spawn};
 use crate::harness::turn;
-use crate::programs::{command, program};
+use crate::programs::{command, program, signal};
+use crate::wait::{until, within};
 
 /// How many experiments run at once: they wait more than they work.
 const JOBS: &str = "3";
@@ -78,4 +82,53 @@ async fn g1_to_g18_hold_in_all_experiments() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let folder = temporary.path().to_str().unwrap();
     assert!(!mounts.contains(folder), "{mounts}");
+}
+
+/// A region dies of something else while an experiment runs: whoever interrupts that does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_is_interrupted_also_while_regions_get_ready() {
+    let _turn = turn().await;
+    let temporary = TempDir::with_prefix("whimbrel-chaos-e2e-").unwrap();
+    let data = temporary.path().join("cluster");
+    let folder = data.to_str().unwrap();
+    let (mut dev, mut told) = spawn("whimbrel-node", &["dev", "--relay", "--data", folder]);
+    let cluster = until("the cluster", async || described(&data)).await;
+    line_with(&mut told, &["chaos link eu us cut"]).await;
+    let file = temporary.path().join("cut.json");
+    let cut = json!({
+        "title": "A cut", "description": "A link is cut, and somebody else kills a region.",
+        "guarantees": ["G1"],
+        // Whether all is equal is no steady state of a cluster that is written to.
+        "steady-state-hypothesis": {"title": "eu serves", "probes": [{
+            "type": "probe", "name": "eu is ready", "tolerance": "ready", "within": "60s",
+            "provider": {"type": "whimbrel", "func": "readiness", "arguments": {"region": "eu"}},
+        }]},
+        "method": [{
+            "type": "action", "name": "Cut eu from us",
+            "provider": {"type": "whimbrel", "func": "link", "arguments": {
+                "from": "eu", "to": "us", "faults": {"cut": true},
+            }},
+            "pauses": {"after": "3s"},
+        }],
+    });
+    std::fs::write(&file, cut.to_string()).unwrap();
+    let mut chaos = command("whimbrel-chaos");
+    chaos
+        .args(["--dev", folder, "run", "--short", "--attach"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut chaos = Command::from(chaos).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(chaos.stderr.take().unwrap()).lines();
+    line_with(&mut lines, &["Cut eu from us"]).await;
+    let ap = cluster.regions.iter().find(|region| region.name == "ap");
+    signal(ap.unwrap().pid, "KILL");
+    line_with(&mut lines, &["all faults are ended"]).await;
+    signal(chaos.id().unwrap(), "INT");
+    let ended = within("the end", chaos.wait_with_output()).await.unwrap();
+    let summary = String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(2), "{summary}");
+    assert!(summary.contains("interrupted"), "{summary}");
+    signal(dev.id().unwrap(), "INT");
+    within("the cluster's end", dev.wait()).await.unwrap();
 }
